@@ -1,0 +1,78 @@
+# HXEN: make run, make test. Every job makes the machine ready for itself first
+# (.ci/setup: Debian and Ubuntu packages as root or with sudo, and Go).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run build programs cross lint test test-e2e bench clean test-guest setup-build setup-run setup-test setup-bench
+
+export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The same flags for builds, vet and tests, so that the window's toolkit is
+# compiled once. -buildvcs=false: the version comes from git describe, also in a
+# checkout that belongs to somebody else.
+export GOFLAGS := $(GOFLAGS) -trimpath -buildvcs=false
+BUILD := go build -ldflags '-s -w -X main.version=$(VERSION)'
+
+PURE := ./app/cmd/hxen ./app/cmd/hxen-worker ./app/cmd/hxen-netd
+TARGETS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+# Packages without cgo: all but the window's.
+PURE_PACKAGES = $$(go list -e ./... | grep -vE '/app/(desktop|desktop/screen|cmd/hxen-desktop)$$')
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: setup-run programs ## build, start the example guest and open the window (the terminal, without a display)
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then \
+		bin/hxen demo && exec bin/hxen-desktop --open demo; \
+	else \
+		echo "There is no display (neither DISPLAY nor WAYLAND_DISPLAY is set): this terminal shows the demo guest's console instead of a window; Ctrl-] leaves it."; \
+		bin/hxen demo; \
+		if [ -t 0 ]; then exec bin/hxen console demo; fi; \
+		bin/hxen console --until 'demo# ' demo </dev/null && echo; \
+	fi
+
+test: setup-test lint cross programs ## all checks and tests; installs what they need
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} go test -timeout 20m ./...
+
+build: setup-build programs cross ## all programs into bin/, and the cgo-free ones for every target into dist/
+
+programs: setup-build
+	@mkdir -p bin
+	CGO_ENABLED=0 $(BUILD) -o bin/ $(PURE)
+	CGO_ENABLED=1 $(BUILD) -o bin/ ./app/cmd/hxen-desktop
+
+cross: setup-build
+	@for target in $(TARGETS); do \
+		echo "build and vet for $$target"; \
+		mkdir -p dist/$${target/\//-}; \
+		export CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/}; \
+		$(BUILD) -o dist/$${target/\//-}/ $(PURE); \
+		go vet $(PURE_PACKAGES); \
+	done
+
+lint: setup-build ## gofmt, go vet, staticcheck
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change these files; run gofmt -w on them:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
+
+test-guest: setup-test ## the guests' processors, in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 15m -run '^TestLab' ./hv/hvtest
+
+bench: setup-bench programs ## the figures in README.md, measured side by side
+	HXEN_BENCH=1 go test -count=1 -v -timeout 60m -run '^TestFigures' ./app/cmd/hxen
+	go test -count=1 -run '^$$' -bench 'Viewers' -benchtime 1x -timeout 30m ./app/desktop/screen
+
+clean: ## remove what was built (guests and caches stay)
+	rm -rf bin dist .cache/e2e
+
+setup-build setup-run setup-test setup-bench: setup-%:
+	@.ci/setup $*

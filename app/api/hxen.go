@@ -1,0 +1,190 @@
+package api
+
+// What HXEN adds to XenAPI goes through host.call_plugin(session, host, Plugin,
+// function, {"args": JSON}) -> JSON, synchronous or as Async.host.call_plugin.
+const (
+	Plugin     = "hxen"
+	PluginArgs = "args" // the one key of the argument map; its value is JSON
+)
+
+// Functions of the plugin: parameter -> result.
+const (
+	FnCreate  = "vm_create" // NewGuest -> Created; all or nothing; progress while disks are copied
+	FnList    = "vm_list"   // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
+	FnConfig  = "vm_config" // GuestConfig -> nothing: change the settings of a halted guest, as a whole
+	FnGet     = "vm_get"    // VMArg -> GuestConfig: the settings as they are
+	FnDelete  = "vm_delete" // Delete -> Deleted
+	FnPaths   = "vm_paths"  // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
+	FnKeys    = "vm_keys"   // Keys -> nothing
+	FnProbe   = "probe"     // Probe -> ProbeResult: what is this image? host limits for a form
+	FnDefault = "host_info" // nothing -> HostInfo: what a form offers
+	FnVersion = "version"   // nothing -> Version
+)
+
+// NewGuest asks for a guest. At most one of ISO (with or without a new disk),
+// Disk and Kernel is the boot source; all may be empty with only a new disk.
+type NewGuest struct {
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Type        string            `json:"type,omitempty"`      // hvm (default) or pvh
+	Memory      int64             `json:"memory,omitempty"`    // bytes; 0: a default that suits the source and the host
+	VCPUs       int64             `json:"vcpus,omitempty"`     // 0: a default
+	Firmware    string            `json:"firmware,omitempty"`  // bios, uefi; empty: bios
+	ISO         string            `json:"iso,omitempty"`       // path of a CD image
+	Disk        string            `json:"disk,omitempty"`      // path of an existing disk image, raw or qcow2
+	CopyDisk    bool              `json:"copy_disk,omitempty"` // copy it into the store; else it is used in place
+	ReadOnly    bool              `json:"read_only,omitempty"` // the existing disk is attached read-only
+	DiskSize    int64             `json:"disk_size,omitempty"` // bytes of a new blank qcow2 disk; 0: none
+	Kernel      string            `json:"kernel,omitempty"`
+	Initrd      string            `json:"initrd,omitempty"`
+	Cmdline     string            `json:"cmdline,omitempty"`
+	NoNetwork   bool              `json:"no_network,omitempty"`
+	Forwards    []Forward         `json:"forwards,omitempty"`
+	Display     string            `json:"display,omitempty"` // virtio (default), std, none
+	Audio       bool              `json:"audio,omitempty"`
+	Autostart   bool              `json:"autostart,omitempty"`
+	OtherConfig map[string]string `json:"other_config,omitempty"`
+}
+
+// Forward makes a guest's port reachable on the host.
+type Forward struct {
+	Proto string `json:"proto,omitempty"` // tcp (default), udp
+	Host  string `json:"host,omitempty"`  // default 127.0.0.1
+	From  uint16 `json:"from"`            // port of the host
+	To    uint16 `json:"to"`              // port of the guest
+}
+
+// Created is the answer to FnCreate.
+type Created struct {
+	VM   Ref    `json:"vm"`
+	UUID string `json:"uuid"`
+}
+
+// VMArg names one guest.
+type VMArg struct {
+	VM Ref `json:"vm"`
+}
+
+// GuestConfig is what the settings page shows and changes. FnConfig replaces
+// all of it; disks and CD drives are left as they are.
+type GuestConfig struct {
+	VM          Ref       `json:"vm"`
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	Memory      int64     `json:"memory"`
+	VCPUs       int64     `json:"vcpus"`
+	Firmware    string    `json:"firmware"`
+	BootOrder   string    `json:"boot_order"` // xl's letters c d n
+	Kernel      string    `json:"kernel"`
+	Initrd      string    `json:"initrd"`
+	Cmdline     string    `json:"cmdline"`
+	Forwards    []Forward `json:"forwards"`
+	Network     bool      `json:"network"`
+	Display     string    `json:"display"`
+	Audio       bool      `json:"audio"`
+	Autostart   bool      `json:"autostart"`
+}
+
+// ListRow is one line of xl list. State holds xl's letters "rbpscd".
+type ListRow struct {
+	Name   string  `json:"name"`
+	UUID   string  `json:"uuid"`
+	DomID  int     `json:"domid"`  // -1 when halted
+	Memory int64   `json:"memory"` // MiB
+	VCPUs  int     `json:"vcpus"`
+	State  string  `json:"state"`
+	Time   float64 `json:"time"` // CPU seconds used
+	Power  string  `json:"power_state"`
+}
+
+// Delete asks to delete a halted guest: its folder goes to the trash whole, or,
+// with KeepDisks, its disks stay behind as images without a guest.
+type Delete struct {
+	VM        Ref  `json:"vm"`
+	KeepDisks bool `json:"keep_disks"`
+}
+
+// Deleted lists, by path, what was (or would be) moved to the trash, and what
+// was left where it is.
+type Deleted struct {
+	Trash []string `json:"trash"` // where things were moved from
+	Into  string   `json:"into"`  // the folder in the trash
+	Kept  []string `json:"kept"`
+}
+
+// Keys presses Linux KEY_* codes together and lets go.
+type Keys struct {
+	VM    Ref      `json:"vm"`
+	Codes []uint16 `json:"codes"`
+}
+
+// Probe asks what a file is.
+type Probe struct {
+	Path string `json:"path"`
+}
+
+// ProbeResult describes an image file.
+type ProbeResult struct {
+	Kind    string `json:"kind"`              // "iso", "disk", "kernel", "unknown"
+	Format  string `json:"format"`            // raw, qcow2, iso9660, ...
+	Size    int64  `json:"size"`              // virtual size in bytes
+	Label   string `json:"label"`             // ISO volume id
+	OS      string `json:"os"`                // a guess from the label; may be empty
+	UEFI    bool   `json:"uefi"`              // the ISO has a UEFI boot entry
+	BIOS    bool   `json:"bios"`              // the ISO has a BIOS boot entry
+	Problem string `json:"problem,omitempty"` // why it cannot be used, in words
+}
+
+// HostInfo is what forms offer and badges show.
+type HostInfo struct {
+	Memory     int64  `json:"memory"`      // bytes of the host
+	MemoryFree int64  `json:"memory_free"` // available now
+	CPUs       int    `json:"cpus"`
+	DiskFree   int64  `json:"disk_free"` // where the store is
+	Store      string `json:"store"`
+	Accel      string `json:"accel"`     // what hvm guests will run on
+	AccelWhy   string `json:"accel_why"` // why not something faster; empty if there is none
+	AccelCure  string `json:"accel_cure"`
+	QEMU       string `json:"qemu"`    // version; empty when missing
+	Missing    string `json:"missing"` // one sentence with the install command; empty when nothing is
+	UEFI       bool   `json:"uefi"`    // firmware for UEFI guests is there
+}
+
+// Version of the running service.
+type Version struct {
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	PID      int    `json:"pid"`
+	Store    string `json:"store"`
+}
+
+// Keys in VM.other_config, VM.platform and VM_metrics.other_config that carry
+// what XenAPI has no field for. All are read-only to clients.
+const (
+	KeyEngine      = "hxen:engine"       // VM_metrics: qemu, native
+	KeyAccel       = "hxen:accel"        // VM_metrics: kvm, tcg, ...
+	KeyAccelReason = "hxen:accel_reason" // VM_metrics: why not a faster one
+	KeyLastExit    = "hxen:last_exit"    // VM.other_config: reason of the last end
+	KeyLastText    = "hxen:last_text"    // VM.other_config: one sentence on it
+	KeyBroken      = "hxen:broken"       // VM.other_config: why the guest's folder cannot be used
+	KeyNotice      = "hxen:notice"       // VM.other_config: the last notice of a running guest (I/O error, ...)
+	KeyLog         = "hxen:log"          // VM.other_config: path of the guest's log on the host
+	KeyFirmware    = "firmware"          // VM.HVM_boot_params, as xapi: bios, uefi
+	KeyOrder       = "order"             // VM.HVM_boot_params, as xapi
+	KeyStage       = "hxen:stage"        // task.other_config: what the task is doing, in words
+)
+
+// Data sources (VM.get_data_sources), in XAPI's RRD names: "cpu_usage" (0..1 of
+// all vCPUs), "memory" (bytes the guest has), "memory_rss" (bytes of host
+// memory), "cpu_seconds" (total), "vbd_DEVICE_read", "vbd_DEVICE_write",
+// "vif_DEVICE_rx", "vif_DEVICE_tx" (bytes/s).
+type DataSource struct {
+	Name        string  `json:"name_label"`
+	Description string  `json:"name_description"`
+	Enabled     bool    `json:"enabled"`
+	Standard    bool    `json:"standard"`
+	Units       string  `json:"units"`
+	Min         float64 `json:"min"`
+	Max         float64 `json:"max"`
+	Value       float64 `json:"value"`
+}

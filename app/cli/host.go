@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/hxen-project/hxen/app/client"
+	"github.com/hxen-project/hxen/app/text"
+	"github.com/hxen-project/hxen/platform/hostinfo"
+	"github.com/hxen-project/hxen/platform/paths"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "doctor", Args: cobra.NoArgs,
+		Short: text.T("Check this computer: what works, what does not, and what cures it"),
+		Long: text.T(`Check what guests need of this computer. The exit code is 1 when something keeps
+guests from running. No service is needed, and none is started.`),
+		Example: "  hxen doctor\n  hxen doctor --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := paths.Default()
+			if err != nil {
+				return err
+			}
+			checks := hostinfo.Collect(cmd.Context(), store)
+			failed := false
+			for _, c := range checks {
+				failed = failed || c.State == hostinfo.Fail
+			}
+			if asJSON {
+				err = a.json(checks)
+			} else {
+				a.printChecks(checks)
+			}
+			if err == nil && failed {
+				return exitCode(exitFailed)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, text.T("print JSON"))
+	return cmd
+}
+
+func (a *app) printChecks(checks []hostinfo.Check) {
+	for _, c := range checks {
+		fmt.Fprintf(a.Out, "%-5s %-22s %s\n", c.State, c.Title, printable(c.Detail))
+		if c.Cure != "" {
+			fmt.Fprintf(a.Out, "%-5s %-22s %s\n", "", "", text.T("cure: %s", c.Cure))
+		}
+	}
+}
+
+func (a *app) serviceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "service", Args: cobra.NoArgs,
+		Short: text.T("Serve the guests, in the foreground"),
+		Long: text.T(`Serve the guests until it is asked to stop (Ctrl-C). The other commands and the
+window start it by themselves when none runs. Guests run in processes of their
+own and go on without it. It prints "ready" when it answers, and logs to the
+terminal or, without one, to service.log in the store.`),
+		Example: "  hxen service\n  HXEN_HOME=/srv/guests hxen service",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := paths.Default()
+			if err != nil {
+				return err
+			}
+			a.stopSignals() // the service takes them its own way
+			a.stopSignals = nil
+			err = a.Service(context.Background(), store, func() {
+				fmt.Fprintln(a.Out, "ready")
+				if f, ok := a.Out.(*os.File); ok {
+					if _, is := terminal(f); !is {
+						f.Close() // whoever started us waits for the line, and may go
+					}
+				}
+			})
+			if err != nil && !isTerminal(a.Err) {
+				// The client that started us reads standard output only.
+				fmt.Fprintln(a.Out, err)
+			}
+			return err
+		},
+	}
+}
+
+func isTerminal(stream any) bool {
+	_, ok := terminal(stream)
+	return ok
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Args: cobra.NoArgs,
+		Short:   text.T("Print the version of hxen and of the running service"),
+		Example: "  hxen version",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(a.Out, "hxen", a.Version)
+			c, err := a.open(cmd.Context(), true)
+			if errors.Is(err, client.ErrNotRunning) {
+				fmt.Fprintln(a.Out, text.T("no service is running"))
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			v, err := c.Version(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(a.Out, text.T("service %s (process %d, store %s)", v.Version, v.PID, v.Store))
+			return nil
+		},
+	}
+}
+
+func (a *app) manCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "man DIR", Args: cobra.ExactArgs(1), Hidden: true,
+		Short: text.T("Write the manual pages into a folder"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			root.DisableAutoGenTag = true
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "HXEN " + a.Version, Manual: "HXEN"}, args[0])
+		},
+	}
+}

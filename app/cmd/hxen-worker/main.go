@@ -1,0 +1,183 @@
+// Command hxen-worker runs one guest. The service starts it, detached, and
+// dials its control socket; it is not meant to be started by hand.
+//
+//	hxen-worker --dir GUESTDIR --run RUNDIR
+//
+// It takes the lock of the guest's folder, listens, prints "ready" (or one
+// sentence on what failed), closes its standard output and waits for the launch.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hxen-project/hxen/app/control"
+	"github.com/hxen-project/hxen/app/worker"
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/qemu"
+	"github.com/hxen-project/hxen/platform/localsock"
+	"github.com/hxen-project/hxen/platform/paths"
+	"github.com/hxen-project/hxen/platform/proc"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	dir := flag.String("dir", "", "the guest's folder")
+	run := flag.String("run", "", "the runtime folder for sockets")
+	showVersion := flag.Bool("version", false, "print the version and end")
+	flag.Parse()
+	if *showVersion {
+		fmt.Println("hxen-worker", version)
+		return
+	}
+	// The worker of a QEMU guest does little and must stay small.
+	debug.SetGCPercent(40)
+	if err := serve(*dir, *run); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func serve(dir, run string) error {
+	if !filepath.IsAbs(dir) || run == "" {
+		return fmt.Errorf("hxen-worker: --dir and --run are needed; use \"hxen start NAME\" instead of starting it by hand")
+	}
+	g := paths.GuestDir(dir, run)
+	lock, err := proc.TryLock(g.Lock())
+	if errors.Is(err, proc.ErrLocked) {
+		return fmt.Errorf("%s: the guest is running already", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("lock the guest's folder: %w", err)
+	}
+	defer lock.Close()
+	logFile, err := openLog(g.Log())
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	log := slog.New(slog.NewTextHandler(logFile, nil))
+	listener, err := localsock.Listen(g.Ctl())
+	if err != nil {
+		return fmt.Errorf("listen for the service: %w", err)
+	}
+	pid, start, err := proc.Self()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	signal.Ignore(syscall.SIGHUP)
+	children := &started{times: map[int]string{}}
+	ready()
+	return worker.Run(ctx, worker.Options{
+		UUID: filepath.Base(dir), Version: version,
+		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New()},
+		Host:      host(g, lock, children, log),
+		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
+		Listener: listener, Allowed: allowed,
+		Self:       control.Process{PID: pid, Start: start},
+		ModelStart: children.timeOf,
+		NICSocket:  g.Net,
+		Relay: func(nic hv.NIC, socket, frames string) (worker.NetRelay, error) {
+			return relay(nic, socket, frames, log)
+		},
+	})
+}
+
+// openLog appends to the worker's log and keeps one older file when it has grown.
+func openLog(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && st.Size() > 1<<20 {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, fmt.Errorf("rotate the log: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return f, nil
+}
+
+// ready tells whoever started us, who may be gone at any time after.
+func ready() {
+	fmt.Println("ready")
+	os.Stdout.Close()
+}
+
+func allowed(nc net.Conn) error {
+	p, err := localsock.Peer(nc)
+	if err != nil {
+		return err
+	}
+	return localsock.Allowed(p)
+}
+
+// started remembers the start times of the processes that the engine started,
+// so that the service can end them safely if this worker dies.
+type started struct {
+	mu    sync.Mutex // guards times
+	times map[int]string
+}
+
+func (s *started) start(c proc.Command) (*proc.Process, error) {
+	p, err := proc.Start(c)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.times[p.PID()] = p.StartTime()
+	return p, nil
+}
+
+func (s *started) timeOf(pid int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.times[pid]
+}
+
+// host is the port from the engine to this machine.
+func host(g paths.Guest, lock *proc.Lock, children *started, log *slog.Logger) hv.Host {
+	h := hv.Host{
+		Dir: g.Dir, RunDir: g.Run, Short: g.ID, Log: log,
+		Start: func(c hv.Command) (hv.Process, error) {
+			return children.start(proc.Command{
+				Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir,
+				Stdout: c.Stdout, Stderr: c.Stderr, ExtraFiles: c.Files, DieWithParent: true,
+			})
+		},
+		Usage: func(pid int) (time.Duration, uint64, error) {
+			u, err := proc.Use(pid)
+			return u.CPU, u.RSS, err
+		},
+	}
+	if f := lock.File(); f != nil {
+		h.Inherit = []*os.File{f}
+	}
+	return h
+}
+
+// relay listens for the device model's card and carries its frames to netd.
+func relay(nic hv.NIC, socket, frames string, log *slog.Logger) (worker.NetRelay, error) {
+	l, err := localsock.Listen(socket)
+	if err != nil {
+		return nil, fmt.Errorf("listen for card %s: %w", nic.MAC, err)
+	}
+	hello := control.FramesHello{Protocol: control.Protocol, NIC: nic.UUID, MAC: nic.MAC}
+	dial := func(ctx context.Context) (net.Conn, error) { return localsock.Dial(ctx, frames) }
+	return worker.NewRelay(l, dial, hello, log), nil
+}

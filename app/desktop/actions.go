@@ -1,0 +1,122 @@
+package desktop
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/theme"
+
+	"github.com/hxen-project/hxen/app/desktop/model"
+	"github.com/hxen-project/hxen/app/text"
+)
+
+// action is one thing that a user can do to a guest: the toolbar, the menu of a
+// row, the console's power menu and the shortcuts all come from this table.
+type action struct {
+	label  string
+	icon   fyne.Resource
+	op     string // the service must allow it; empty: always there
+	key    fyne.KeyName
+	mod    fyne.KeyModifier
+	menu   bool   // in menus only
+	danger string // the question to ask first, for the guest's name
+	verb   string // what the question's button says
+	fails  string // what failed, for the guest's name
+	run    func(*frame, *model.VM)
+}
+
+const (
+	ctrl      = fyne.KeyModifierShortcutDefault
+	ctrlShift = fyne.KeyModifierShortcutDefault | fyne.KeyModifierShift
+)
+
+// actions in the order of toolbar and menus.
+func actions() []action {
+	return []action{
+		{label: text.T("Start"), icon: theme.MediaPlayIcon(), op: model.OpStart, key: fyne.KeyR, mod: ctrl,
+			fails: "%s could not be started"},
+		{label: text.T("Open"), icon: iconScreen, key: fyne.KeyO, mod: ctrl,
+			run: func(f *frame, vm *model.VM) { f.app.openConsole(vm) }},
+		{label: text.T("Pause"), icon: theme.MediaPauseIcon(), op: model.OpPause, key: fyne.KeyP, mod: ctrl,
+			fails: "%s could not be paused"},
+		{label: text.T("Resume"), icon: theme.MediaPlayIcon(), op: model.OpResume, key: fyne.KeyP, mod: ctrl,
+			fails: "%s could not be resumed"},
+		{label: text.T("Shut down"), icon: iconShutdown, op: model.OpShutdown, key: fyne.KeyD, mod: ctrl,
+			fails: "%s could not be shut down"},
+		{label: text.T("Restart"), icon: iconRestart, op: model.OpRestart, key: fyne.KeyE, mod: ctrl,
+			fails: "%s could not be restarted"},
+		{label: text.T("Power off"), icon: iconPower, op: model.OpPowerOff, key: fyne.KeyK, mod: ctrl,
+			danger: "Power off %s? It is like pulling the plug: what is not saved in it is lost.",
+			verb:   text.T("Power off"), fails: "%s could not be powered off"},
+		{label: text.T("Reset"), icon: theme.ViewRefreshIcon(), op: model.OpReset, key: fyne.KeyE, mod: ctrlShift, menu: true,
+			danger: "Reset %s? It starts again at once: what is not saved in it is lost.",
+			verb:   text.T("Reset"), fails: "%s could not be reset"},
+		{label: text.T("Settings"), icon: theme.SettingsIcon(), key: fyne.KeyT, mod: ctrl,
+			run: func(f *frame, vm *model.VM) { f.showSettings(vm) }},
+		{label: text.T("Rename"), icon: theme.DocumentCreateIcon(), op: model.OpRename, key: fyne.KeyM, mod: ctrl, menu: true,
+			run: func(f *frame, vm *model.VM) { f.showRename(vm) }},
+		{label: text.T("Delete"), icon: theme.DeleteIcon(), op: model.OpDestroy, key: fyne.KeyDelete, mod: ctrl,
+			run: func(f *frame, vm *model.VM) { f.showDelete(vm) }},
+	}
+}
+
+// can reports whether the action is allowed on vm now.
+func (a action) can(vm *model.VM) bool {
+	if vm == nil || vm.Gone() {
+		return false
+	}
+	if a.op == "" {
+		return vm.Broken() == ""
+	}
+	return vm.Allows(a.op)
+}
+
+// do carries the action out, asking first where something could be lost.
+func (a action) do(f *frame, vm *model.VM) {
+	switch {
+	case !a.can(vm):
+	case a.run != nil:
+		a.run(f, vm)
+	case a.danger != "":
+		f.ask(a.label, text.T(a.danger, vm.Name()), a.verb, true, func() { f.operate(a, vm) })
+	default:
+		f.operate(a, vm)
+	}
+}
+
+// operate asks the service and shows what goes wrong; a guest that does not
+// answer the power button may be powered off.
+func (f *frame) operate(a action, vm *model.VM) {
+	vm.Do(a.op, func(err error) {
+		if model.TimedOut(err) {
+			f.offerPowerOff(vm, err)
+			return
+		}
+		f.failed(text.T(a.fails, vm.Name()), vm, err)
+	})
+}
+
+func (f *frame) offerPowerOff(vm *model.VM, err error) {
+	if !vm.Allows(model.OpPowerOff) {
+		return // it did end meanwhile
+	}
+	f.ask(text.T("%s did not shut down", vm.Name()),
+		text.T("The guest was asked to shut down and has not done so yet. It may be waiting for someone in its screen, or its system may not listen to the power button.\n\nPowering it off is like pulling the plug: what is not saved in it is lost."),
+		text.T("Power off"), true, func() {
+			for _, a := range actions() {
+				if a.op == model.OpPowerOff {
+					f.operate(a, vm)
+				}
+			}
+		})
+}
+
+// menuFor is the popup menu of a guest.
+func (f *frame) menuFor(vm *model.VM) *fyne.Menu {
+	menu := fyne.NewMenu("")
+	for _, a := range actions() {
+		if a.can(vm) {
+			item := fyne.NewMenuItemWithIcon(a.label, a.icon, func() { a.do(f, vm) })
+			menu.Items = append(menu.Items, item)
+		}
+	}
+	return menu
+}

@@ -1,0 +1,253 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/storage"
+	"fyne.io/fyne/v2/test"
+
+	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/app/desktop/model"
+	"github.com/hxen-project/hxen/app/desktop/screen"
+)
+
+// console opens a guest's console. Its screen reaches Fyne through fyne.Do, which
+// the test driver carries out at once on the caller's goroutine; so no guest
+// answers here, and only the model moves.
+func (s *stage) console(name string) *consoleWindow {
+	s.t.Helper()
+	s.svc.Dial = func(ctx context.Context, _ api.Ref, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	s.until(name+" is there", func() bool { vm := s.lib.Find(name); return vm != nil && len(vm.Disks()) > 0 })
+	vm := s.lib.Find(name)
+	s.openConsole(vm)
+	c := s.consoles[vm.Ref]
+	s.t.Cleanup(func() {
+		if s.consoles[vm.Ref] == c {
+			c.win.Close()
+		}
+	})
+	return c
+}
+
+func TestConsoleCoversWhatIsNotThere(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("alpine")
+	vm := c.vm
+	if c.win.Title() != "alpine — HXEN" || c.win.MainMenu() != nil {
+		t.Errorf("title %q, main menu %v", c.win.Title(), c.win.MainMenu())
+	}
+	says := func(what, title, button string) {
+		t.Helper()
+		s.until(what, func() bool {
+			return c.overlay.now.title == title && c.overlay.now.label == button && c.overlay.root.Visible() == (title != "")
+		})
+	}
+	says("off", "alpine is off", "Start")
+	if c.win.Canvas().Focused() != fyne.Focusable(c.overlay.act) {
+		t.Error("Enter would not start a guest that is off")
+	}
+	s.svc.Change(vm.Ref, func(v *api.VM) {
+		v.OtherConfig[api.KeyLastExit], v.OtherConfig[api.KeyLastText] = "crash", "Triple fault."
+	})
+	s.until("the reason", func() bool { return c.overlay.now.words == "Triple fault." && c.overlay.log.Visible() })
+	release := s.svc.Hold("Do start")
+	test.Tap(c.overlay.act)
+	s.svc.Change(vm.Ref, func(v *api.VM) { v.CurrentOperations = map[string]string{"t": model.OpStart} })
+	says("starting", "Starting…", "")
+	release()
+	s.svc.Change(vm.Ref, func(v *api.VM) { v.CurrentOperations = nil })
+	says("connecting", "Connecting to the screen…", "")
+	s.svc.SetState(vm.Ref, model.Paused)
+	says("paused", "Paused", "Resume")
+	test.Tap(c.overlay.act)
+	says("running", "Connecting to the screen…", "")
+	s.svc.Stop(errors.New("killed"))
+	says("lost", "Reconnecting…", "")
+	s.svc.Stop(nil)
+	s.lib.Retry()
+	says("back", "Connecting to the screen…", "")
+	c.live = true
+	c.refresh()
+	says("nothing", "", "")
+	s.svc.Change(vm.Ref, func(v *api.VM) { v.NameLabel = "other" })
+	s.until("the title", func() bool { return c.win.Title() == "other — HXEN" })
+	s.svc.Remove(vm.Ref)
+	s.until("the window closes with its guest", func() bool { return s.consoles[vm.Ref] == nil })
+}
+
+func TestConsoleOpensOncePerGuest(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("alpine")
+	s.openConsole(c.vm)
+	if len(s.consoles) != 1 {
+		t.Errorf("%d console windows", len(s.consoles))
+	}
+	c.setMode(screen.Integer)
+	c.win.Resize(fyne.NewSize(700, 500))
+	c.win.Close()
+	p := s.prefs.Consoles[c.vm.Record.UUID]
+	if p.Scaling != "integer" || p.Width != 700 {
+		t.Errorf("remembered %+v", p)
+	}
+	s.openConsole(c.vm)
+	again := s.consoles[c.vm.Ref]
+	defer again.win.Close()
+	if again.screen.Mode() != screen.Integer {
+		t.Error("the scaling is forgotten")
+	}
+}
+
+func TestConsoleCD(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("alpine")
+	items := c.cdMenu().Items
+	if items[0].Label != "In the drive: Empty" || items[1].Disabled || !items[2].Disabled {
+		t.Errorf("the menu of an empty drive: %q %v %v", items[0].Label, items[1].Disabled, items[2].Disabled)
+	}
+	c.dropped([]fyne.URI{storage.NewFileURI("/isos/x.txt"), storage.NewFileURI("/isos/x.ISO")})
+	s.until("the CD", func() bool { calls := s.svc.Calls(); return len(calls) == 1 && calls[0] == "InsertCD /isos/x.ISO" })
+}
+
+func TestConsoleMachineMenuIsWhatIsAllowed(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("Windows 11")
+	var labels []string
+	for _, i := range c.menuFor(c.vm).Items {
+		labels = append(labels, i.Label)
+	}
+	if got := strings.Join(labels, ","); got != "Open,Resume,Power off,Reset,Settings,Rename" {
+		t.Errorf("menu: %s", got)
+	}
+}
+
+func TestKeyTitles(t *testing.T) {
+	for k, want := range map[string]string{"ctrl-alt-delete": "Ctrl+Alt+Del", "leftmeta": "Windows/Super", "alt-f4": "Alt+F4"} {
+		if got := keyTitle(k); got != want {
+			t.Errorf("%s is %s, want %s", k, got, want)
+		}
+	}
+}
+
+func TestGateHoldsDialsBack(t *testing.T) {
+	g := newGate()
+	ctx, cancel := context.WithCancel(t.Context())
+	passed := make(chan error, 2)
+	go func() { passed <- g.wait(t.Context()) }()
+	go func() { passed <- g.wait(ctx) }()
+	cancel()
+	if err := <-passed; !errors.Is(err, context.Canceled) {
+		t.Errorf("a dial that was given up: %v", err)
+	}
+	g.set(true)
+	g.set(true)
+	if err := <-passed; err != nil {
+		t.Error(err)
+	}
+	g.set(false)
+	select {
+	case <-g.pass:
+		t.Error("a gate that was shut is open")
+	default:
+	}
+}
+
+// TestSerialOutlivesItsLine: the terminal reads one stream while lines come and
+// go below it.
+func TestSerialOutlivesItsLine(t *testing.T) {
+	ends := make(chan net.Conn, 2)
+	fails := 1
+	c := newConsoleSerial(func(context.Context) (io.ReadWriteCloser, error) {
+		if fails > 0 {
+			fails--
+			return nil, errors.New("not yet")
+		}
+		ours, theirs := net.Pipe()
+		ends <- theirs
+		return ours, nil
+	})
+	chunks := make(chan string, 64)
+	done := make(chan error, 1)
+	go func() {
+		b := make([]byte, 64)
+		for {
+			n, err := c.Read(b)
+			if err != nil {
+				done <- err
+				return
+			}
+			chunks <- string(b[:n])
+		}
+	}()
+	first := <-ends
+	io.WriteString(first, "one\r\n")
+	go func() { _, _ = c.Write([]byte("ls\n")) }()
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(first, b); err != nil || string(b) != "ls\n" {
+		t.Errorf("the guest got %q, %v", b, err)
+	}
+	first.Close()
+	second := <-ends
+	io.WriteString(second, "two\r\nthree")
+	got, guard := "", time.After(20*time.Second)
+	for !strings.HasSuffix(got, "three") {
+		select {
+		case chunk := <-chunks:
+			got += chunk
+		case <-guard:
+			t.Fatalf("read %q", got)
+		}
+	}
+	if !strings.Contains(got, "connection lost") {
+		t.Errorf("the loss is not told: %q", got)
+	}
+	if h := strings.Join(c.history(), "|"); h != "one|two|three" {
+		t.Errorf("history %q", h)
+	}
+	c.Close()
+	if err := <-done; err != io.EOF {
+		t.Errorf("after Close the terminal reads %v", err)
+	}
+}
+
+func TestHistoryIsPlainAndBounded(t *testing.T) {
+	c := newConsoleSerial(nil)
+	c.record([]byte("\x1b[1;31mred\x1b[0m\r\n\x1b]0;title\x07a\tb\r\nold\rnew\r\nab\bc\r\n\x1b(Bx\x1b7y\r\n"))
+	if got := strings.Join(c.history(), "|"); got != "red|a       b|new|ac|xy|" {
+		t.Errorf("history %q", got)
+	}
+	for range historyLines + 10 {
+		c.record([]byte("line\n"))
+	}
+	if n := len(c.history()); n != historyLines+1 {
+		t.Errorf("%d lines are kept", n)
+	}
+}
+
+func FuzzLineCleaner(f *testing.F) {
+	for _, s := range []string{"a\x1b[1mb\n", "\x1b]0;x\x1b\\y\n", "\b\b\ttab\r\n", "\x1b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var l lineCleaner
+		for _, r := range s {
+			line, done := l.take(r)
+			if !done && line != "" {
+				t.Fatal("a line before its end")
+			}
+			if strings.ContainsRune(line, 0x1b) || utf8.RuneCountInString(line) > lineMost {
+				t.Fatalf("line %q", line)
+			}
+		}
+	})
+}

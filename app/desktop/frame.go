@@ -1,0 +1,177 @@
+package desktop
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/widget"
+
+	"github.com/hxen-project/hxen/app/text"
+)
+
+// frame is what every window of ours has: the window, its dialogs, of which the
+// topmost has the keyboard, and its shortcuts.
+type frame struct {
+	app    *App
+	win    fyne.Window
+	modals []*modal
+	// shortcuts are the canvas's, once more: entries hand on what they do not use.
+	shortcuts fyne.ShortcutHandler
+}
+
+func (f *frame) init(a *App, w fyne.Window) {
+	f.app, f.win = a, w
+	w.Canvas().SetOnTypedKey(f.typedKey)
+	f.chord(fyne.KeyW, fyne.KeyModifierShortcutDefault, func() {
+		if m := f.top(); m != nil {
+			m.escape()
+			return
+		}
+		w.Close()
+	})
+}
+
+// typedKey gets keys that no widget has: Escape leaves the topmost dialog.
+func (f *frame) typedKey(e *fyne.KeyEvent) {
+	if m := f.top(); m != nil {
+		m.typedKey(e)
+	}
+}
+
+func (f *frame) top() *modal {
+	if len(f.modals) == 0 {
+		return nil
+	}
+	return f.modals[len(f.modals)-1]
+}
+
+// shortcut runs do on a key unless a dialog is open.
+func (f *frame) shortcut(key fyne.KeyName, mod fyne.KeyModifier, do func()) {
+	f.chord(key, mod, func() {
+		if f.top() == nil {
+			do()
+		}
+	})
+}
+
+func (f *frame) chord(key fyne.KeyName, mod fyne.KeyModifier, do func()) {
+	s := &desktop.CustomShortcut{KeyName: key, Modifier: mod}
+	f.shortcuts.AddShortcut(s, func(fyne.Shortcut) { do() })
+	f.win.Canvas().AddShortcut(s, func(fyne.Shortcut) { do() })
+}
+
+// modal is a dialog over a window: title, body and a row of buttons, the last of
+// which is what Enter does.
+type modal struct {
+	frame    *frame
+	pop      *widget.PopUp
+	body     *fyne.Container
+	left     *fyne.Container
+	right    *fyne.Container
+	want     fyne.Size
+	onClose  func()
+	onEnter  func()
+	onEscape func() // instead of closing
+	before   fyne.Focusable
+	closed   bool
+}
+
+// modal shows a dialog of at most the size want. Its buttons close it
+// themselves through close.
+func (f *frame) modal(title string, body fyne.CanvasObject, want fyne.Size, buttons ...fyne.CanvasObject) *modal {
+	m := &modal{frame: f, want: want, before: f.win.Canvas().Focused()}
+	m.body = container.NewStack(body)
+	m.left, m.right = container.NewHBox(), container.NewHBox()
+	head := widget.NewRichText(&widget.TextSegment{Text: title, Style: widget.RichTextStyleSubHeading})
+	head.Truncation = fyne.TextTruncateEllipsis
+	inside := container.NewBorder(head, container.NewVBox(widget.NewSeparator(), container.NewBorder(nil, nil, m.left, m.right)), nil, nil, m.body)
+	m.pop = widget.NewModalPopUp(container.NewPadded(inside), f.win.Canvas())
+	m.setButtons(buttons...)
+	f.modals = append(f.modals, m)
+	m.fit()
+	m.pop.Show()
+	return m
+}
+
+// setButtons replaces the buttons at the right.
+func (m *modal) setButtons(buttons ...fyne.CanvasObject) {
+	m.right.Objects = buttons
+	m.right.Refresh()
+}
+
+// atLeft puts an object at the left of the buttons.
+func (m *modal) atLeft(o fyne.CanvasObject) {
+	m.left.Add(o)
+	m.fit()
+}
+
+// fit gives the dialog the size it wants within the window.
+func (m *modal) fit() {
+	c := m.frame.win.Canvas().Size()
+	least := m.pop.MinSize()
+	m.pop.Resize(fyne.NewSize(
+		max(least.Width, min(m.want.Width, c.Width-24)),
+		max(least.Height, min(m.want.Height, c.Height-24))))
+}
+
+func (m *modal) focus(o fyne.Focusable) { m.frame.win.Canvas().Focus(o) }
+
+// close takes the dialog away.
+func (m *modal) close() {
+	if m.closed {
+		return
+	}
+	m.closed = true
+	m.pop.Hide()
+	for i, o := range m.frame.modals {
+		if o == m {
+			m.frame.modals = append(m.frame.modals[:i], m.frame.modals[i+1:]...)
+			break
+		}
+	}
+	if m.onClose != nil {
+		m.onClose()
+	}
+	if m.before != nil && m.frame.top() == nil {
+		m.frame.win.Canvas().Focus(m.before)
+	}
+}
+
+// escape leaves the dialog as its Cancel button does.
+func (m *modal) escape() {
+	if m.onEscape != nil {
+		m.onEscape()
+		return
+	}
+	m.close()
+}
+
+func (m *modal) typedKey(e *fyne.KeyEvent) {
+	switch e.Name {
+	case fyne.KeyEscape:
+		m.escape()
+	case fyne.KeyReturn, fyne.KeyEnter:
+		if m.onEnter != nil {
+			m.onEnter()
+		}
+	}
+}
+
+// ask shows a question with one way on, named by verb.
+func (f *frame) ask(title, question, verb string, danger bool, yes func()) *modal {
+	label := widget.NewLabel(question)
+	label.Wrapping = fyne.TextWrapWord
+	var m *modal
+	ok := f.button(verb, func() {
+		m.close()
+		yes()
+	})
+	ok.Importance = widget.HighImportance
+	if danger {
+		ok.Importance = widget.DangerImportance
+	}
+	cancel := f.button(text.T("Cancel"), func() { m.close() })
+	m = f.modal(title, label, fyne.NewSize(420, 150), cancel, ok)
+	m.focus(ok)
+	return m
+}

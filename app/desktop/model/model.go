@@ -1,0 +1,86 @@
+// Package model is what the windows show, without a window: the library of
+// guests and the connection it comes from, one guest with its metrics and what
+// may be done to it now, the tasks under way, the state behind the New-VM
+// wizard and the settings form, and what goes wrong in words for a person.
+//
+// It may not know Fyne, goroutines of the window or the wire: it speaks to the
+// service through Service, which it declares, and hands every change to the one
+// loop it was given. Unless a method says otherwise it is called on that loop.
+package model
+
+import (
+	"context"
+	"net"
+
+	"github.com/hxen-project/hxen/app/api"
+)
+
+// Service is what the model needs of the service's client. Every call blocks
+// until the work is done or ctx ends, and may run on any goroutine. Long calls
+// (power operations, Create, Delete) appear as api.Task in Watch while they run.
+type Service interface {
+	// Watch connects, starting the service if none runs, and delivers all that
+	// is, then what changes, in order and from one goroutine. It returns when
+	// the connection ends (the reason) or ctx does.
+	Watch(ctx context.Context, deliver func(Batch)) error
+	Host(ctx context.Context) (api.HostInfo, error)
+
+	// Do runs one operation of the operation table, by XenAPI's name.
+	Do(ctx context.Context, vm api.Ref, op string) error
+	Rename(ctx context.Context, vm api.Ref, name string) error
+	Config(ctx context.Context, vm api.Ref) (api.GuestConfig, error)
+	SetConfig(ctx context.Context, c api.GuestConfig) error
+	Paths(ctx context.Context, vm api.Ref) (api.Deleted, error)
+	Delete(ctx context.Context, d api.Delete) (api.Deleted, error)
+	Create(ctx context.Context, g api.NewGuest) (api.Created, error)
+	Probe(ctx context.Context, path string) (api.ProbeResult, error)
+	InsertCD(ctx context.Context, vm api.Ref, path string) error
+	EjectCD(ctx context.Context, vm api.Ref) error
+	CancelTask(ctx context.Context, task api.Ref) error
+
+	// DataSources are the figures of a running guest, now.
+	DataSources(ctx context.Context, vm api.Ref) ([]api.DataSource, error)
+	// Screenshot is the guest's screen as PNG.
+	Screenshot(ctx context.Context, vm api.Ref) ([]byte, error)
+	// Console opens the stream of the guest's console with this protocol.
+	Console(ctx context.Context, vm api.Ref, protocol string) (net.Conn, error)
+}
+
+// Batch is what one answer of the event stream brought.
+type Batch struct {
+	Full    bool // everything there is: what was known and is not in it is gone
+	Changes []Change
+}
+
+// Change is one object as it is now. Record is *api.VM, *api.VMMetrics,
+// *api.VMGuestMetrics, *api.VBD, *api.VDI, *api.VIF or *api.Task; other classes
+// are ignored.
+type Change struct {
+	Ref    api.Ref
+	Gone   bool
+	Record any // not read when Gone
+}
+
+// Operations by XenAPI's names, as they stand in VM.allowed_operations.
+const (
+	OpStart     = "start"
+	OpPause     = "pause"
+	OpResume    = "unpause"
+	OpShutdown  = "clean_shutdown"
+	OpRestart   = "clean_reboot"
+	OpPowerOff  = "hard_shutdown"
+	OpReset     = "hard_reboot"
+	OpDestroy   = "destroy"
+	OpRename    = "changing_name"
+	OpConfigure = "changing_static_configuration"
+	OpMedia     = "changing_media"
+	OpKeys      = "send_sysrq"
+)
+
+// Power states by XenAPI's names.
+const (
+	Halted    = "Halted"
+	Running   = "Running"
+	Paused    = "Paused"
+	Suspended = "Suspended"
+)

@@ -1,0 +1,11 @@
+//go:build unix
+
+package netd
+
+import "syscall"
+
+const (
+	errInUse     = syscall.EADDRINUSE
+	errAccess    = syscall.EACCES
+	errNoAddress = syscall.EADDRNOTAVAIL
+)

@@ -1,0 +1,177 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/disk"
+)
+
+const (
+	// overhead is what a device model needs beside the guest's memory.
+	overhead = 96 * hv.MiB
+	// diskFloor is how much room a disk that grows must have to be started: less,
+	// and the guest would meet a full disk within seconds.
+	diskFloor = 256 * hv.MiB
+)
+
+// hostVerdict is what this computer offers to a start.
+type hostVerdict struct {
+	qemu  hv.QEMUInfo
+	accel []hv.AccelInfo
+}
+
+// preflight refuses a start that cannot go well, with the reason, before
+// anything is started, and claims the guest's disks.
+func (s *Service) preflight(ctx context.Context, g *guest) (*hv.Spec, hostVerdict, error) {
+	s.mu.Lock()
+	spec := g.spec.Clone()
+	s.mu.Unlock()
+	var none hostVerdict
+	if spec.Type == hv.PVH {
+		return nil, none, startFailed(g, "engine", "guests of type pvh need the native engine, which is not part of this version", "create the guest with type hvm")
+	}
+	if err := s.checkMedia(g, spec); err != nil {
+		return nil, none, err
+	}
+	host := hostVerdict{qemu: s.opt.Host.QEMU(ctx), accel: s.opt.Host.Accel(ctx)}
+	if host.qemu.Path == "" {
+		return nil, none, startFailed(g, "qemu", orElse(host.qemu.Missing, "QEMU is not installed"), "")
+	}
+	if spec.Firmware == hv.UEFI && (host.qemu.OVMFCode == "" || host.qemu.OVMFVars == "") {
+		return nil, none, startFailed(g, "firmware", orElse(host.qemu.Missing, "the firmware for UEFI guests (OVMF) is not installed"), "install it, or set the guest's firmware to BIOS")
+	}
+	if err := s.checkMemory(g, spec); err != nil {
+		return nil, none, err
+	}
+	if err := s.claimDisks(g, spec); err != nil {
+		return nil, none, err
+	}
+	return spec, host, nil
+}
+
+// checkMedia looks at every file that the guest needs.
+func (s *Service) checkMedia(g *guest, spec *hv.Spec) error {
+	for _, f := range []struct{ what, path string }{{"kernel", spec.Boot.Kernel}, {"initrd", spec.Boot.Initrd}} {
+		if f.path == "" {
+			continue
+		}
+		if err := readable(f.path); err != nil {
+			return startFailed(g, "boot", "the guest's "+f.what+" "+err.Error(), "put the file back, or choose another in the guest's settings")
+		}
+	}
+	for _, d := range spec.Disks {
+		if d.Path == "" {
+			continue
+		}
+		path := diskPath(g.dir, d)
+		what := "disk"
+		if d.IsCD() {
+			what = "CD image"
+		}
+		if err := readable(path); err != nil {
+			return startFailed(g, what, err.Error(), "put the file back, or eject or replace it")
+		}
+		if err := s.checkImage(g, d, path, what); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkImage looks into one image. A raw one is never probed: its format was
+// decided when it was added, and a guest writes what it likes into it.
+func (s *Service) checkImage(g *guest, d hv.Disk, path, what string) error {
+	if d.Format == hv.QCOW2 {
+		in, err := disk.Inspect(path)
+		if err != nil {
+			return startFailed(g, what, err.Error(), "")
+		}
+		if in.Format != hv.QCOW2 {
+			return startFailed(g, what, path+" is not a qcow2 image any more", "put the right file back")
+		}
+		if in.Problem != "" {
+			return startFailed(g, what, path+": "+in.Problem, "")
+		}
+	}
+	if d.Mode != hv.ReadWrite {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return startFailed(g, what, fmt.Sprintf("%s cannot be written: %v", path, err), "allow it, or attach the disk read-only")
+	}
+	f.Close()
+	free, err := s.opt.Host.DiskFree(path)
+	if err != nil {
+		s.log.Warn("tell how much room a disk has", "path", path, "err", err)
+		return nil
+	}
+	if free < diskFloor {
+		return startFailed(g, what, fmt.Sprintf("only %s are free where %s is, and the guest's disk grows", sizeText(int64(free)), path), "free some space there")
+	}
+	return nil
+}
+
+func (s *Service) checkMemory(g *guest, spec *hv.Spec) error {
+	total, free, err := s.opt.Host.Memory()
+	if err != nil {
+		s.log.Warn("tell the host's memory", "err", err)
+		return nil
+	}
+	need := spec.Memory + overhead
+	switch {
+	case need > total:
+		return startFailed(g, "memory", fmt.Sprintf("the guest wants %s of memory and this computer has %s in all", sizeText(int64(spec.Memory)), sizeText(int64(total))), "give the guest less memory")
+	case need > free:
+		return api.NewError(api.ErrHostNotEnoughMemory, fmt.Sprint(need), fmt.Sprint(free))
+	}
+	return nil
+}
+
+// claimDisks marks the guest's disks as in use, unless another guest's run would
+// write to one of them, or this one would write to one of another's.
+func (s *Service) claimDisks(g *guest, spec *hv.Spec) error {
+	mine := openDisks(g.dir, spec)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, other := range s.guests {
+		if other == g || !other.active || other.spec == nil {
+			continue
+		}
+		for _, theirs := range openDisks(other.dir, other.spec) {
+			for _, d := range mine {
+				if (d.write || theirs.write) && os.SameFile(d.file, theirs.file) {
+					return startFailed(g, "disk", fmt.Sprintf("%s is in use by guest %q, which is running", d.path, other.name), fmt.Sprintf("shut %q down first", other.name))
+				}
+			}
+		}
+	}
+	g.active = true
+	g.notice, g.leases, g.info, g.samples = "", nil, nil, samples{} // of the run before
+	return nil
+}
+
+// openDisk is an image file that a run has open.
+type openDisk struct {
+	path  string
+	file  os.FileInfo
+	write bool
+}
+
+func openDisks(dir string, spec *hv.Spec) []openDisk {
+	var out []openDisk
+	for _, d := range spec.Disks {
+		if d.Path == "" {
+			continue
+		}
+		path := diskPath(dir, d)
+		if st, err := os.Stat(path); err == nil {
+			out = append(out, openDisk{path, st, d.Mode == hv.ReadWrite})
+		}
+	}
+	return out
+}

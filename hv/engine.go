@@ -1,0 +1,226 @@
+package hv
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Engine runs guests of one type.
+type Engine interface {
+	Name() string
+	// Check says in words for the user why s cannot run here; nil means it can.
+	// It starts nothing.
+	Check(s Spec) error
+	// Launch builds the machine and starts the guest. ctx ends the launch, not
+	// the machine. The error is a *StageError.
+	Launch(ctx context.Context, s Spec, h Host) (Machine, error)
+}
+
+// StopHow is how to stop a guest.
+type StopHow int
+
+const (
+	Ask       StopHow = iota // press the power button; the guest decides
+	AskReboot                // ask for a reboot (Ctrl-Alt-Del or agent)
+	PowerOff                 // pull the plug
+)
+
+// Machine is one running guest. Methods are safe for concurrent use.
+type Machine interface {
+	Pause(context.Context) error
+	Resume(context.Context) error
+	Stop(context.Context, StopHow) error
+	Reset(context.Context) error
+	Stats(context.Context) (Stats, error)
+	// Events: state events are never dropped, progress is coalesced. The channel
+	// is closed after the last event.
+	Events() <-chan Event
+	// Wait returns after Events is closed; the error is a fault of the host only.
+	Wait() (ExitReason, error)
+	Close() error
+	// Facts that are fixed for the life of the machine.
+	Info() MachineInfo
+}
+
+// MachineInfo says what a machine runs on, for badges and records.
+type MachineInfo struct {
+	Engine      string `json:"engine"`       // "qemu", "native"
+	Accelerator string `json:"accelerator"`  // "kvm", "tcg", "whpx", "hvf"
+	AccelReason string `json:"accel_reason"` // why not a faster one; empty if there is none
+	Machine     string `json:"machine"`      // the machine type to pin; hvm only
+	Version     string `json:"version"`      // of the device model
+	PID         int    `json:"pid"`          // of the device model; 0 if the worker is it
+}
+
+// Optional abilities of a Machine, found by type assertion.
+type (
+	// Displayer opens one RFB stream to the guest's screen.
+	Displayer interface {
+		OpenDisplay(context.Context) (io.ReadWriteCloser, error)
+	}
+	// Consoler is the one serial line of the guest. The worker is its only user.
+	Consoler interface {
+		Console() io.ReadWriter // valid for the machine's life; Read ends with io.EOF
+	}
+	// MediaChanger changes what is in a CD drive, named by the disk's uuid.
+	// Insert with an empty Path is an eject.
+	MediaChanger interface {
+		ChangeMedia(ctx context.Context, drive string, media Disk) error
+	}
+	// Keyer presses the keys (Linux KEY_* codes) in order, then lets them go.
+	Keyer interface {
+		SendKeys(ctx context.Context, keys []uint16) error
+	}
+	// Screenshotter writes the guest's screen as PNG.
+	Screenshotter interface {
+		Screenshot(ctx context.Context, w io.Writer) error
+	}
+	// Agent asks the guest's own agent about the guest.
+	Agent interface {
+		GuestInfo(context.Context) (GuestInfo, error)
+	}
+)
+
+// GuestInfo is what a guest says of itself. Its strings are hostile.
+type GuestInfo struct {
+	OS        map[string]string `json:"os,omitempty"`       // name, version, kernel as the agent tells them
+	Hostname  string            `json:"hostname,omitempty"` // of the guest
+	Addresses []string          `json:"addresses,omitempty"`
+}
+
+// Stats are counters since the machine started.
+type Stats struct {
+	CPU    time.Duration        `json:"cpu"`    // CPU time used for the guest
+	Memory uint64               `json:"memory"` // bytes the guest now has (after ballooning)
+	RSS    uint64               `json:"rss"`    // bytes of host memory in use for it
+	Disks  map[string]DiskStats `json:"disks,omitempty"`
+	NICs   map[string]NICStats  `json:"nics,omitempty"`
+}
+
+// DiskStats by disk uuid, in bytes and operations.
+type DiskStats struct {
+	ReadBytes  uint64 `json:"read_bytes"`
+	WriteBytes uint64 `json:"write_bytes"`
+	Reads      uint64 `json:"reads"`
+	Writes     uint64 `json:"writes"`
+}
+
+// NICStats by NIC uuid, in bytes and frames, as the guest sees the direction.
+type NICStats struct {
+	RxBytes  uint64 `json:"rx_bytes"`
+	TxBytes  uint64 `json:"tx_bytes"`
+	RxFrames uint64 `json:"rx_frames"`
+	TxFrames uint64 `json:"tx_frames"`
+}
+
+// EventKind names what happened.
+type EventKind string
+
+const (
+	EventState   EventKind = "state"   // Event.State changed
+	EventReboot  EventKind = "reboot"  // the guest restarted itself
+	EventMedia   EventKind = "media"   // a CD drive's tray or medium changed
+	EventIOError EventKind = "ioerror" // a disk failed; Event.Text says how
+	EventNotice  EventKind = "notice"  // something the user should know
+)
+
+// Event is something that happened to a machine.
+type Event struct {
+	Kind   EventKind  `json:"kind"`
+	State  PowerState `json:"state,omitempty"`
+	Object string     `json:"object,omitempty"` // uuid of the disk or NIC it is about
+	Text   string     `json:"text,omitempty"`   // one sentence for the user
+}
+
+// ExitReason is why a machine ended, in Xen's shutdown words.
+type ExitReason string
+
+const (
+	ExitPoweroff  ExitReason = "poweroff"  // the guest powered itself off
+	ExitReboot    ExitReason = "reboot"    // the guest asked to restart and restarts by policy
+	ExitCrash     ExitReason = "crash"     // the guest crashed
+	ExitDestroyed ExitReason = "destroyed" // we were told to pull the plug
+	ExitFailed    ExitReason = "failed"    // the engine failed; the error says how
+)
+
+// Host is what the outside gives an engine.
+type Host struct {
+	Dir    string // the guest's folder
+	RunDir string // the runtime folder; sockets go there
+	Short  string // first 8 hex digits of the guest's uuid: the stem of socket names
+	// Hold has Launch leave the guest Paused at its first instruction; Resume starts it.
+	Hold bool
+	// Inherit is handed to every child that may touch the guest's disks: the held lock.
+	Inherit []*os.File
+	// Start runs a program that dies with the worker.
+	Start func(Command) (Process, error)
+	// NICs are the sockets of the guest's network cards, in the Spec's order, on
+	// which the worker listens before Launch: Ethernet frames, each after its
+	// length as a 32-bit big-endian number (QEMU's -netdev stream form).
+	NICs     []string
+	Log      *slog.Logger
+	Progress func(stage string, done, total int64)
+	// QEMU is the device model that the host's probe found; empty Path if none,
+	// with the reason and the cure in Missing.
+	QEMU QEMUInfo
+	// Accel is the probe's verdict on each accelerator, best first; TCG is always last.
+	Accel []AccelInfo
+	// Usage tells the CPU time and resident bytes of a process.
+	Usage func(pid int) (cpu time.Duration, rss uint64, err error)
+}
+
+// AccelInfo is the verdict on one accelerator.
+type AccelInfo struct {
+	Name   string `json:"name"` // QEMU's name: kvm, whpx, hvf, tcg
+	Usable bool   `json:"usable"`
+	Reason string `json:"reason,omitempty"` // why not, in one sentence
+	Cure   string `json:"cure,omitempty"`
+}
+
+// QEMUInfo is where the device model and its firmware are.
+type QEMUInfo struct {
+	Path     string // qemu-system-x86_64
+	Img      string // qemu-img
+	OVMFCode string // UEFI code image; empty if missing
+	OVMFVars string // UEFI variables template
+	Missing  string // one sentence with the install command, when something is missing
+}
+
+// Command is a program to run.
+type Command struct {
+	Path   string
+	Args   []string // without the program's name
+	Env    []string // nil: the worker's
+	Dir    string
+	Stdout io.Writer
+	Stderr io.Writer
+	Files  []*os.File // become descriptors 3, 4, ...
+}
+
+// Process is a started Command.
+type Process interface {
+	PID() int
+	Kill() error
+	// Wait returns after the process has ended; the code is -1 if a signal ended it.
+	Wait() (code int, err error)
+}
+
+// StageError is a failed launch: which stage failed, why and what to do.
+type StageError struct {
+	Stage string `json:"stage"` // "memory", "disk", "firmware", "qemu", ...
+	Err   error  `json:"-"`
+	Cure  string `json:"cure,omitempty"`
+}
+
+func (e *StageError) Error() string {
+	s := e.Stage + ": " + e.Err.Error()
+	if e.Cure != "" {
+		s += "; " + e.Cure
+	}
+	return s
+}
+
+func (e *StageError) Unwrap() error { return e.Err }

@@ -1,0 +1,126 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/xenabi"
+)
+
+// Image is a file's content for the guest, such as an initial ramdisk.
+type Image struct {
+	Data io.ReaderAt
+	Size uint64
+}
+
+// place puts everything into memory that the kernel is started with.
+func place(c Config, l layout, mem *guestmem.Memory) error {
+	if err := checkCmdline(c.Cmdline); err != nil {
+		return err
+	}
+	for _, s := range c.Kernel.Segments {
+		if s.Paddr < bootEnd && s.Paddr+s.MemSize > startInfoAt {
+			return fmt.Errorf("the kernel lies at %#x, where a guest finds what it is started with; it cannot run here", s.Paddr)
+		}
+	}
+	if err := c.Kernel.Load(c.KernelFile, mem); err != nil {
+		return err
+	}
+	initrdAt, err := placeInitrd(c, l, mem)
+	if err != nil {
+		return err
+	}
+	tables := ACPITables(ACPIConfig{
+		Base: acpiAt, VCPUs: c.VCPUs,
+		SleepControl: portSleepControl, SleepStatus: portSleepStatus, Reset: portReset, ResetValue: resetValue,
+	})
+	if len(tables) > acpiSize {
+		return fmt.Errorf("the ACPI tables of %d processors take %d bytes of %d", c.VCPUs, len(tables), acpiSize)
+	}
+	if err := mem.Write(acpiAt, tables); err != nil {
+		return fmt.Errorf("place the ACPI tables: %w", err)
+	}
+	if err := placeStartInfo(c, l, mem, initrdAt); err != nil {
+		return fmt.Errorf("place the start info: %w", err)
+	}
+	return nil
+}
+
+func checkCmdline(s string) error {
+	if len(s) > maxCmdline {
+		return fmt.Errorf("the kernel command line has %d bytes; at most %d are possible", len(s), maxCmdline)
+	}
+	if strings.ContainsRune(s, 0) {
+		return errors.New("the kernel command line has a zero byte in it, where it would end")
+	}
+	return nil
+}
+
+// placeInitrd copies the initial ramdisk behind the kernel; 0: there is none.
+func placeInitrd(c Config, l layout, mem *guestmem.Memory) (uint64, error) {
+	if c.Initrd == nil {
+		return 0, nil
+	}
+	at := (c.Kernel.Top + guestmem.PageSize - 1) &^ (guestmem.PageSize - 1)
+	if at > l.low || c.Initrd.Size > l.low-at {
+		return 0, fmt.Errorf("the guest's memory of %d MiB is too small for its kernel and its initial ramdisk of %d MiB; give it more",
+			(l.low+l.high)>>20, (c.Initrd.Size+1<<20-1)>>20)
+	}
+	buf := make([]byte, 256<<10)
+	for done := uint64(0); done < c.Initrd.Size; {
+		b := buf[:min(uint64(len(buf)), c.Initrd.Size-done)]
+		if n, err := c.Initrd.Data.ReadAt(b, int64(done)); n < len(b) {
+			return 0, fmt.Errorf("read the initial ramdisk: %w", err)
+		}
+		if err := mem.Write(at+done, b); err != nil {
+			return 0, fmt.Errorf("load the initial ramdisk: %w", err)
+		}
+		done += uint64(len(b))
+	}
+	return at, nil
+}
+
+// placeStartInfo writes struct hvm_start_info (arch-x86/hvm/start_info.h) and
+// what it points to.
+func placeStartInfo(c Config, l layout, mem *guestmem.Memory, initrdAt uint64) error {
+	e820 := l.e820()
+	info := xenabi.StartInfo{
+		Magic: xenabi.XEN_HVM_START_MAGIC_VALUE, Version: 1,
+		CmdlinePaddr: cmdlineAt, RSDPPaddr: acpiAt,
+		MemmapPaddr: memmapAt, MemmapEntries: uint32(len(e820)),
+	}
+	if c.Initrd != nil {
+		info.NrModules, info.ModlistPaddr = 1, modlistAt
+		if err := mem.Write(modlistAt, xenabi.Bytes(&xenabi.ModlistEntry{Paddr: initrdAt, Size: c.Initrd.Size})); err != nil {
+			return err
+		}
+	}
+	for i := range e820 {
+		b := xenabi.Bytes(&e820[i])
+		if err := mem.Write(memmapAt+uint64(i*len(b)), b); err != nil {
+			return err
+		}
+	}
+	if err := mem.Write(cmdlineAt, append([]byte(c.Cmdline), 0)); err != nil {
+		return err
+	}
+	return mem.Write(startInfoAt, xenabi.Bytes(&info))
+}
+
+// entryRegs is processor 0 as a PVH guest starts (Xen's docs/misc/pvh.pandoc):
+// flat 32-bit protected mode without paging, EBX at the start info.
+func entryRegs(entry uint64) accel.Regs {
+	const attrCode, attrData, attrTSS = 0xc09b, 0xc093, 0x008b
+	data := accel.Segment{Limit: 0xffffffff, Selector: 16, Attr: attrData}
+	return accel.Regs{
+		RIP: entry, RBX: startInfoAt, RFLAGS: 2,
+		CS: accel.Segment{Limit: 0xffffffff, Selector: 8, Attr: attrCode},
+		DS: data, ES: data, FS: data, GS: data, SS: data,
+		TR:  accel.Segment{Limit: 0x67, Attr: attrTSS},
+		CR0: 0x11, // PE, ET
+	}
+}

@@ -1,0 +1,238 @@
+package native
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/xenabi"
+)
+
+const (
+	maxSegments = 64
+	maxNotes    = 1 << 20
+)
+
+// Segment is one piece of a kernel: FileSize bytes at Off in its file belong
+// at guest physical address Paddr, with zeros behind them up to MemSize.
+type Segment struct {
+	Paddr, Off, FileSize, MemSize uint64
+}
+
+// Kernel is what an ELF file says about a kernel for Xen PVH guests.
+type Kernel struct {
+	Entry    uint64 // physical address of the 32-bit entry, XEN_ELFNOTE_PHYS32_ENTRY
+	Top      uint64 // the first address behind all segments
+	Bits     int    // of the ELF file, 32 or 64
+	Segments []Segment
+}
+
+// ParseELF reads the headers and notes of the ELF file r of size bytes.
+func ParseELF(r io.ReaderAt, size int64) (*Kernel, error) {
+	var ident [16]byte
+	if _, err := r.ReadAt(ident[:], 0); err != nil || string(ident[:4]) != elf.ELFMAG {
+		return nil, errors.New("it is not an ELF file")
+	}
+	k := &Kernel{}
+	var progs []elf.Prog64
+	var err error
+	switch {
+	case ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB):
+		return nil, errors.New("it is not for x86 processors")
+	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS64):
+		k.Bits = 64
+		progs, err = progs64(r)
+	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS32):
+		k.Bits = 32
+		progs, err = progs32(r)
+	default:
+		return nil, errors.New("it is a damaged ELF file")
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries := 0
+	for _, p := range progs {
+		if p.Filesz > uint64(size) || p.Off > uint64(size)-p.Filesz {
+			return nil, errors.New("it is cut off: a segment lies outside of the file")
+		}
+		switch elf.ProgType(p.Type) {
+		case elf.PT_LOAD:
+			err = k.add(p)
+		case elf.PT_NOTE:
+			if !k.notes(r, p) {
+				continue
+			}
+			entries++
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case entries == 0:
+		return nil, errors.New("it does not start as a Xen PVH guest (it has no PHYS32_ENTRY note): Linux needs CONFIG_PVH or CONFIG_XEN_PVH")
+	case len(k.Segments) == 0:
+		return nil, errors.New("it holds nothing to load")
+	case !k.inside(k.Entry):
+		return nil, fmt.Errorf("it is damaged: its entry %#x is not in what it loads", k.Entry)
+	}
+	return k, nil
+}
+
+func progs64(r io.ReaderAt) ([]elf.Prog64, error) {
+	var h elf.Header64
+	if err := readStruct(r, 0, 64, &h); err != nil {
+		return nil, err
+	}
+	if h.Phentsize != 56 || elf.Machine(h.Machine) != elf.EM_X86_64 {
+		return nil, errors.New("it is not an ELF file for x86-64 processors")
+	}
+	return readProgs(r, h.Phoff, int(h.Phnum), 56, func(b []byte) (p elf.Prog64) {
+		_, _ = binary.Decode(b, binary.LittleEndian, &p)
+		return p
+	})
+}
+
+func progs32(r io.ReaderAt) ([]elf.Prog64, error) {
+	var h elf.Header32
+	if err := readStruct(r, 0, 52, &h); err != nil {
+		return nil, err
+	}
+	// XTF's 64-bit kernels come in a 32-bit container too.
+	if m := elf.Machine(h.Machine); h.Phentsize != 32 || m != elf.EM_386 && m != elf.EM_X86_64 {
+		return nil, errors.New("it is not an ELF file for x86 processors")
+	}
+	return readProgs(r, uint64(h.Phoff), int(h.Phnum), 32, func(b []byte) elf.Prog64 {
+		var p elf.Prog32
+		_, _ = binary.Decode(b, binary.LittleEndian, &p)
+		return elf.Prog64{Type: p.Type, Off: uint64(p.Off), Paddr: uint64(p.Paddr), Filesz: uint64(p.Filesz), Memsz: uint64(p.Memsz)}
+	})
+}
+
+// readStruct reads n bytes at off, the packed size of v as the ELF
+// specification has it.
+func readStruct(r io.ReaderAt, off int64, n int, v any) error {
+	b := make([]byte, n)
+	if _, err := r.ReadAt(b, off); err != nil {
+		return errors.New("it is a damaged ELF file: its header is cut off")
+	}
+	_, err := binary.Decode(b, binary.LittleEndian, v)
+	return err
+}
+
+func readProgs(r io.ReaderAt, off uint64, n, size int, decode func([]byte) elf.Prog64) ([]elf.Prog64, error) {
+	if n == 0 || n > maxSegments || off > 1<<40 {
+		return nil, fmt.Errorf("it is a damaged ELF file: %d program headers", n)
+	}
+	b := make([]byte, n*size)
+	if _, err := r.ReadAt(b, int64(off)); err != nil {
+		return nil, errors.New("it is a damaged ELF file: its program headers are cut off")
+	}
+	out := make([]elf.Prog64, n)
+	for i := range out {
+		out[i] = decode(b[i*size:])
+	}
+	return out, nil
+}
+
+// add takes a PT_LOAD segment. p_vaddr does not matter: the guest starts
+// without paging.
+func (k *Kernel) add(p elf.Prog64) error {
+	if p.Memsz == 0 {
+		return nil
+	}
+	end := p.Paddr + p.Memsz
+	if p.Filesz > p.Memsz || end < p.Paddr || end > 1<<32 {
+		return fmt.Errorf("it is damaged: a segment of %d bytes at %#x", p.Memsz, p.Paddr)
+	}
+	for _, s := range k.Segments {
+		if p.Paddr < s.Paddr+s.MemSize && s.Paddr < end {
+			return fmt.Errorf("it is damaged: two segments at %#x", p.Paddr)
+		}
+	}
+	k.Segments = append(k.Segments, Segment{p.Paddr, p.Off, p.Filesz, p.Memsz})
+	k.Top = max(k.Top, end)
+	return nil
+}
+
+func (k *Kernel) inside(addr uint64) bool {
+	for _, s := range k.Segments {
+		if addr >= s.Paddr && addr-s.Paddr < s.MemSize {
+			return true
+		}
+	}
+	return false
+}
+
+// notes looks for the entry in a PT_NOTE segment (elfnote.h): its description
+// is 4 or 8 bytes wide.
+func (k *Kernel) notes(r io.ReaderAt, p elf.Prog64) (found bool) {
+	b := make([]byte, min(p.Filesz, maxNotes))
+	if _, err := r.ReadAt(b, int64(p.Off)); err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	for len(b) >= 12 {
+		namesz, descsz := uint64(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[4:]))
+		typ := binary.LittleEndian.Uint32(b[8:])
+		b = b[12:]
+		name, rest, ok := cutPadded(b, namesz)
+		if !ok {
+			return found
+		}
+		desc, rest, ok := cutPadded(rest, descsz)
+		if !ok {
+			return found
+		}
+		b = rest
+		if typ != xenabi.XEN_ELFNOTE_PHYS32_ENTRY || !bytes.Equal(name, []byte("Xen\x00")) {
+			continue
+		}
+		switch len(desc) {
+		case 4:
+			k.Entry, found = uint64(binary.LittleEndian.Uint32(desc)), true
+		case 8:
+			k.Entry, found = binary.LittleEndian.Uint64(desc), true
+		}
+	}
+	return found
+}
+
+// cutPadded takes n bytes and the padding to 4 behind them, which the last
+// note of a segment may lack.
+func cutPadded(b []byte, n uint64) (head, rest []byte, ok bool) {
+	if n > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:n], b[min((n+3)&^3, uint64(len(b))):], true
+}
+
+// Load copies the kernel into a guest's memory piece by piece.
+func (k *Kernel) Load(r io.ReaderAt, mem *guestmem.Memory) error {
+	for _, s := range k.Segments {
+		if !mem.Backed(s.Paddr, s.MemSize) {
+			return fmt.Errorf("the kernel needs memory up to %d MiB, more than the guest has", (k.Top+1<<20-1)>>20)
+		}
+	}
+	buf := make([]byte, 256<<10)
+	for _, s := range k.Segments {
+		for at := uint64(0); at < s.FileSize; {
+			b := buf[:min(uint64(len(buf)), s.FileSize-at)]
+			if _, err := r.ReadAt(b, int64(s.Off+at)); err != nil {
+				return fmt.Errorf("read the kernel: %w", err)
+			}
+			if err := mem.Write(s.Paddr+at, b); err != nil {
+				return fmt.Errorf("load the kernel: %w", err)
+			}
+			at += uint64(len(b))
+		}
+		if err := mem.Zero(s.Paddr+s.FileSize, s.MemSize-s.FileSize); err != nil {
+			return fmt.Errorf("load the kernel: %w", err)
+		}
+	}
+	return nil
+}

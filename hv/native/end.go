@@ -1,0 +1,67 @@
+package native
+
+import "github.com/hxen-project/hxen/hv"
+
+// end ends the machine, for the first reason that is told. It does not wait, and
+// may be called anywhere.
+func (m *Machine) end(reason hv.ExitReason, fault error) {
+	m.mu.Lock()
+	first := m.reason == ""
+	if first {
+		m.reason, m.fault = reason, fault
+		close(m.ended)
+	}
+	m.mu.Unlock()
+	if !first {
+		return
+	}
+	for _, p := range m.cpus {
+		p.cpu.Kick() // who does not run guest code now sees it before it does
+	}
+}
+
+// over reports whether the machine has ended.
+func (m *Machine) over() bool {
+	select {
+	case <-m.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// tearDown takes apart what has ended, of which anything may be missing. Nobody
+// may use what goes: first the processors stand still, then Xen lets go of them
+// and of the back ends, then the guest's memory has no users.
+func (m *Machine) tearDown() {
+	m.running.Wait()
+	if m.domain != nil {
+		m.domain.Close()
+	}
+	close(m.release)
+	m.threads.Wait()
+	if m.cancel != nil {
+		m.cancel()
+	}
+	m.servers.Wait()
+	if m.console != nil {
+		m.console.Close()
+	}
+	if m.vm != nil {
+		if err := m.vm.Close(); err != nil {
+			m.log.Warn("close the machine", "err", err)
+		}
+	}
+	m.mu.Lock()
+	for _, r := range m.rams {
+		if err := r.Close(); err != nil {
+			m.log.Warn("free the guest's memory", "err", err)
+		}
+	}
+	m.rams = nil
+	m.mu.Unlock()
+	if m.client != nil {
+		m.client.Close()
+	}
+	close(m.gone)
+}

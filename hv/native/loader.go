@@ -1,0 +1,106 @@
+package native
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// OpenKernel opens the guest kernel at path as an ELF file that can be mapped.
+// A compressed kernel is unpacked once into dir, under a name made of its hash,
+// and found there afterwards. The caller closes the file. progress, which may
+// be nil, is told the bytes unpacked and their number.
+func OpenKernel(ctx context.Context, path, dir string, progress func(done, total int64)) (*os.File, *Kernel, error) {
+	src, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the kernel: %w", err)
+	}
+	k, f, err := openKernel(ctx, src, dir, progress)
+	if f != src {
+		src.Close()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("load the kernel %s: %w", path, err)
+	}
+	return f, k, nil
+}
+
+func openKernel(ctx context.Context, src *os.File, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
+	info, err := src.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, errors.New("it is not a plain file")
+	}
+	p, err := findPayload(src, info.Size())
+	if errors.Is(err, errIsELF) {
+		k, err := ParseELF(src, info.Size())
+		return k, src, err
+	} else if err != nil {
+		return nil, nil, err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(src, 0, info.Size())); err != nil {
+		return nil, nil, fmt.Errorf("read it: %w", err)
+	}
+	kept := filepath.Join(dir, hex.EncodeToString(sum.Sum(nil))+".elf")
+	if k, f, err := openELF(kept); err == nil {
+		return k, f, nil
+	}
+	if err := unpackTo(ctx, kept, src, p, progress); err != nil {
+		return nil, nil, err
+	}
+	return openELF(kept)
+}
+
+func openELF(path string) (*Kernel, *os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	k, err := ParseELF(f, info.Size())
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return k, f, nil
+}
+
+// unpackTo makes the file at path appear whole or not at all: two guests may
+// unpack the same kernel at once, and the power may fail.
+func unpackTo(ctx context.Context, path string, src io.ReaderAt, p payload, progress func(done, total int64)) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".unpack-*")
+	if err != nil {
+		return fmt.Errorf("unpack it: %w", err)
+	}
+	defer func() {
+		tmp.Close()
+		if err != nil {
+			os.Remove(tmp.Name())
+		}
+	}()
+	if err := Unpack(ctx, tmp, src, p, progress); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return fmt.Errorf("unpack it: %w", err)
+	}
+	if err := tmp.Close(); err != nil {
+		return fmt.Errorf("unpack it: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("keep it unpacked: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,346 @@
+// Package native is the engine for guests of type pvh: it unpacks and loads
+// their kernels, describes the machine to them, and runs their processors over
+// the host's hypervisor as Xen would.
+//
+// It does not know which hypervisor that is (hv/accel is its port to it), what
+// Xen's calls mean (hv/xen), or where files and sockets lie.
+package native
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/backend/console"
+	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/xen"
+	"github.com/hxen-project/hxen/hv/xenabi"
+	"github.com/hxen-project/hxen/hv/xenstore"
+)
+
+// domid is the guest's: it is alone with us, domain 0.
+const domid = 1
+
+// Config describes a machine and what it starts with.
+type Config struct {
+	UUID   [16]byte
+	Name   string
+	VCPUs  int
+	Memory uint64 // bytes of RAM, a multiple of 4096
+
+	KernelFile io.ReaderAt // with Kernel, as OpenKernel gives them; free after Start
+	Kernel     *Kernel
+	Initrd     *Image // nil: none; free after Start
+	Cmdline    string
+
+	Log *slog.Logger
+}
+
+// Machine is one running guest. Its methods may be called from any goroutine.
+type Machine struct {
+	config Config
+	log    *slog.Logger
+	layout layout
+	vm     accel.VM
+	caps   accel.Caps
+	mem    *guestmem.Memory
+	ram    accel.RAM // all of the layout's
+	hyp    accel.Hypervisor
+
+	cpus    []*processor
+	domain  *xen.Domain
+	console *console.Console
+	client  *xenstore.Client
+
+	begin   chan struct{}  // closed: processors run
+	ended   chan struct{}  // closed: they shall stop
+	release chan struct{}  // closed: nobody uses them any more
+	gone    chan struct{}  // closed: nothing is left
+	running sync.WaitGroup // processors that may run guest code
+	threads sync.WaitGroup // processors that exist
+	servers sync.WaitGroup // XenStore
+	cancel  context.CancelFunc
+
+	patch   sync.Mutex
+	patched bool // guarded by patch; the kernel's calls reach us
+
+	mu     sync.Mutex
+	rams   []accel.RAM   // guarded by mu
+	reason hv.ExitReason // guarded by mu; set once
+	fault  error         // guarded by mu
+}
+
+// Start builds a machine over h and lets its guest run. h stays open for the
+// machine's life.
+func Start(h accel.Hypervisor, c Config) (*Machine, error) {
+	l, err := newLayout(c.Memory)
+	if err != nil {
+		return nil, err
+	}
+	if c.VCPUs < 1 || c.VCPUs > xen.MaxVCPUs {
+		return nil, fmt.Errorf("a guest with %d processors cannot be: 1 to %d are possible", c.VCPUs, xen.MaxVCPUs)
+	}
+	m := &Machine{
+		config: c, log: c.Log, layout: l, hyp: h,
+		begin: make(chan struct{}), ended: make(chan struct{}),
+		release: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if err := m.build(); err != nil {
+		m.end(hv.ExitFailed, err)
+		m.tearDown()
+		return nil, err
+	}
+	m.config.KernelFile, m.config.Initrd = nil, nil
+	close(m.begin)
+	go func() {
+		<-m.ended
+		m.tearDown()
+	}()
+	return m, nil
+}
+
+func (m *Machine) build() error {
+	var err error
+	if m.vm, err = m.hyp.NewVM(accel.Config{VCPUs: m.config.VCPUs, MSRs: []uint32{xen.HypercallMSR}}); err != nil {
+		return fmt.Errorf("make a machine: %w", err)
+	}
+	m.caps = m.vm.Caps()
+	if !m.caps.LAPIC {
+		return fmt.Errorf("%s offers no local APIC, without which guests of type pvh cannot run", m.hyp.Name())
+	}
+	if err := m.makeMemory(); err != nil {
+		return err
+	}
+	if err := place(m.config, m.layout, m.mem); err != nil {
+		return err
+	}
+	if err := m.patchKernel(); err != nil {
+		return err
+	}
+	if err := m.makeProcessors(); err != nil {
+		return err
+	}
+	if err := m.makeDomain(); err != nil {
+		return err
+	}
+	return m.connect()
+}
+
+// makeMemory maps what the guest has from the start.
+func (m *Machine) makeMemory() error {
+	m.mem = guestmem.New(guestmem.Config{
+		Grow: m.grow, MaxGrown: 8,
+		Reserved: []guestmem.Range{reserved()},
+		Limit:    physicalLimit(m.caps.CPUID),
+	})
+	ram, err := m.newRAM(m.config.Memory)
+	if err != nil {
+		return err
+	}
+	m.ram = ram
+	special, err := m.newRAM(specialSize)
+	if err != nil {
+		return err
+	}
+	for _, s := range m.layout.slots() {
+		from, off := ram, uint64(0)
+		if s.GPA == specialAt {
+			from = special
+		} else {
+			off, _ = m.layout.offset(s.GPA, s.N)
+		}
+		if err := m.vm.Map(s.GPA, from, off, s.N); err != nil {
+			return fmt.Errorf("map the guest's memory: %w", err)
+		}
+		if err := m.mem.Add(s.GPA, from.Bytes()[off:off+s.N]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newRAM makes memory that goes with the machine.
+func (m *Machine) newRAM(n uint64) (accel.RAM, error) {
+	r, err := m.hyp.NewRAM(accel.RAMConfig{Size: n})
+	if err != nil {
+		return nil, fmt.Errorf("get %d MiB of memory for the guest: %w", (n+1<<20-1)>>20, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rams = append(m.rams, r)
+	return r, nil
+}
+
+// grow backs addresses that the guest has chosen for grant frames and the like.
+func (m *Machine) grow(gpa uint64) ([]byte, error) {
+	r, err := m.newRAM(guestmem.GrowSize)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range m.layout.holes(gpa, guestmem.GrowSize) {
+		if err := m.vm.Map(h.GPA, r, h.GPA-gpa, h.N); err != nil {
+			return nil, err
+		}
+	}
+	return r.Bytes(), nil
+}
+
+// patchKernel has the kernel's hypercalls reach us where the host's hypervisor
+// would keep them to itself.
+func (m *Machine) patchKernel() error {
+	if !m.caps.Patched {
+		return nil
+	}
+	var ranges []guestmem.Range
+	for _, s := range m.config.Kernel.Segments {
+		ranges = append(ranges, guestmem.Range{GPA: s.Paddr, N: s.FileSize})
+	}
+	m.patch.Lock()
+	defer m.patch.Unlock()
+	err := patchRange(m.mem, ranges, m.caps.Call)
+	m.patched = err == nil
+	if err == errNoCalls { // it has a hypercall page, or brings the kernel that calls
+		return nil
+	}
+	return err
+}
+
+// makeProcessors starts the threads one after the other: processor 0 sets what
+// the others' counters follow.
+func (m *Machine) makeProcessors() error {
+	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz}
+	for id := range m.config.VCPUs {
+		p := newProcessor(m, id)
+		made := make(chan error, 1)
+		m.running.Add(1)
+		m.threads.Add(1)
+		go p.thread(xen.CPUID(m.caps.CPUID, c, id), made)
+		if err := <-made; err != nil {
+			return fmt.Errorf("make processor %d of the guest: %w", id, err)
+		}
+		m.cpus = append(m.cpus, p)
+	}
+	return nil
+}
+
+func (m *Machine) makeDomain() error {
+	vcpus := make([]xen.VCPU, len(m.cpus))
+	for i, p := range m.cpus {
+		vcpus[i] = p
+	}
+	var err error
+	m.domain, err = xen.New(xen.Config{
+		Domid: domid, UUID: m.config.UUID, Memory: m.mem, VCPUs: vcpus,
+		E820: m.layout.e820(), RAMPages: m.config.Memory / guestmem.PageSize,
+		StorePFN: storeAt / guestmem.PageSize, ConsolePFN: consoleAt / guestmem.PageSize,
+		TSC: m.cpus[0].cpu.TSC, TSCHz: m.caps.TSCHz,
+		Console:  func(text []byte) { m.console.Print(text) },
+		Shutdown: m.shutdown,
+		Discard:  m.discard,
+	})
+	return err
+}
+
+// discard gives RAM back that the guest has given up.
+func (m *Machine) discard(gpa, n uint64) error {
+	off, ok := m.layout.offset(gpa, n)
+	if !ok {
+		return fmt.Errorf("discard %#x bytes at %#x: this is no RAM", n, gpa)
+	}
+	return m.ram.Discard(off, n)
+}
+
+// shutdown is what the guest told Xen.
+func (m *Machine) shutdown(reason uint32) {
+	switch reason {
+	case xenabi.SHUTDOWN_poweroff:
+		m.end(hv.ExitPoweroff, nil)
+	case xenabi.SHUTDOWN_reboot:
+		m.end(hv.ExitReboot, nil)
+	default: // crash, watchdog, and what nobody has asked it for
+		m.log.Warn("the guest shut down", "reason", reason)
+		m.end(hv.ExitCrash, nil)
+	}
+}
+
+// connect makes the console and XenStore and starts to serve them.
+func (m *Machine) connect() error {
+	page, err := m.mem.Page(consoleAt / guestmem.PageSize)
+	if err != nil {
+		return err
+	}
+	var consoleEnd, storeEnd *xen.Channel
+	m.console = console.New(page, func() { consoleEnd.Notify() })
+	if consoleEnd, err = m.domain.Connect(m.domain.ConsolePort(), m.console.Kick); err != nil {
+		return fmt.Errorf("connect the console: %w", err)
+	}
+
+	store := xenstore.New(xenstore.DefaultQuota)
+	m.client = store.NewClient()
+	if page, err = m.mem.Page(storeAt / guestmem.PageSize); err != nil {
+		return err
+	}
+	ring, err := store.NewRing(domid, page, func() { storeEnd.Notify() })
+	if err != nil {
+		return fmt.Errorf("make XenStore's ring: %w", err)
+	}
+	if storeEnd, err = m.domain.Connect(m.domain.StorePort(), ring.Kick); err != nil {
+		return fmt.Errorf("connect XenStore: %w", err)
+	}
+	if err := m.client.Introduce(m.introduction()); err != nil {
+		return fmt.Errorf("tell XenStore of the guest: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	m.servers.Go(func() { ring.Serve(ctx) })
+	return nil
+}
+
+func (m *Machine) introduction() xenstore.DomainConfig {
+	u := m.config.UUID
+	return xenstore.DomainConfig{
+		Domid: domid, Name: m.config.Name,
+		UUID:      fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]),
+		MemoryKiB: m.config.Memory >> 10, VCPUs: m.config.VCPUs,
+		StorePort: m.domain.StorePort(), StoreGFN: storeAt / guestmem.PageSize,
+		ConsolePort: m.domain.ConsolePort(), ConsoleGFN: consoleAt / guestmem.PageSize,
+	}
+}
+
+// Console is the guest's serial line. Read ends with io.EOF after the guest.
+func (m *Machine) Console() io.ReadWriter { return m.console }
+
+// Stop asks the guest to go, or takes its power.
+func (m *Machine) Stop(how hv.StopHow) error {
+	command := "poweroff"
+	switch how {
+	case hv.PowerOff:
+		m.end(hv.ExitDestroyed, nil)
+		return nil
+	case hv.AskReboot:
+		command = "reboot"
+	}
+	if err := m.client.Write(xenstore.Home(domid)+"/control/shutdown", command); err != nil {
+		return fmt.Errorf("ask the guest for its %s: %w", command, err)
+	}
+	return nil
+}
+
+// Wait waits for the machine's end. The error is a fault of the host only.
+func (m *Machine) Wait() (hv.ExitReason, error) {
+	<-m.gone
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reason, m.fault
+}
+
+// Close takes the guest's power if it has not gone yet, and waits.
+func (m *Machine) Close() error {
+	m.end(hv.ExitDestroyed, nil)
+	_, err := m.Wait()
+	return err
+}

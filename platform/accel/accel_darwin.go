@@ -1,0 +1,27 @@
+package accel
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// probeHost asks whether the processor could. No guest code has been run on
+// macOS yet, so the verdict is not "usable".
+func probeHost(context.Context, Options) Result {
+	r := Result{Name: "hvf"}
+	switch v, err := unix.SysctlUint32("kern.hv_support"); {
+	case !sameProcessor:
+		r.Reason = "the guests are for x86 processors and this Mac has an Apple processor, so the Hypervisor framework cannot run them"
+	case err != nil || v == 0:
+		r.Reason = "this Mac does not offer hardware virtualisation (kern.hv_support)"
+	default:
+		r.Reason = "the Hypervisor framework is present, but it has not been shown that it runs guests"
+	}
+	return r
+}
+
+var errNoGuest = errors.New("no guest code is run on macOS")
+
+func runGuest(func(string)) error { return errNoGuest }

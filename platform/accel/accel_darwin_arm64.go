@@ -1,0 +1,3 @@
+package accel
+
+const sameProcessor = false

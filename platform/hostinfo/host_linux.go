@@ -1,0 +1,174 @@
+package hostinfo
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func hideWindow(*exec.Cmd) {}
+
+// Processor describes the processor.
+func Processor() CPU {
+	c := CPU{Count: runtime.NumCPU()}
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return c
+	}
+	defer f.Close()
+	c.Model, c.Virtual = parseCPUInfo(f)
+	return c
+}
+
+// parseCPUInfo reads the first processor of /proc/cpuinfo.
+func parseCPUInfo(r io.Reader) (model, virtual string) {
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		k, v, _ := strings.Cut(sc.Text(), ":")
+		switch strings.TrimSpace(k) {
+		case "model name":
+			model = strings.TrimSpace(v)
+		case "flags":
+			for _, f := range strings.Fields(v) {
+				if f == "vmx" || f == "svm" {
+					virtual = f
+				}
+			}
+		case "":
+			return model, virtual
+		}
+	}
+	return model, virtual
+}
+
+// Memory tells how many bytes of RAM there are, and how many of them could be
+// used without swapping.
+func Memory() (total, free uint64, err error) {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask for the memory: %w", err)
+	}
+	defer f.Close()
+	return parseMemInfo(f)
+}
+
+func parseMemInfo(r io.Reader) (total, free uint64, err error) {
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		f := strings.Fields(sc.Text())
+		if len(f) != 3 || f[2] != "kB" {
+			continue
+		}
+		n, err := strconv.ParseUint(f[1], 10, 54)
+		if err != nil {
+			continue
+		}
+		switch f[0] {
+		case "MemTotal:":
+			total = n << 10
+		case "MemAvailable:":
+			free = n << 10
+		}
+	}
+	if total == 0 {
+		return 0, 0, errors.New("ask for the memory: /proc/meminfo does not say")
+	}
+	return total, free, nil
+}
+
+func diskFree(path string) (free, total uint64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, 0, err
+	}
+	// Counts are in fragments: statfs(2), f_frsize.
+	return s.Bavail * uint64(s.Frsize), s.Blocks * uint64(s.Frsize), nil
+}
+
+// System describes the operating system: os-release(5).
+func System() OS {
+	var o OS
+	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		if f, err := os.Open(file); err == nil {
+			o = parseOSRelease(f)
+			f.Close()
+			break
+		}
+	}
+	if o.Name == "" {
+		o.ID, o.Name = "linux", "Linux"
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		o.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return o
+}
+
+// conflicting are modules of other hypervisors that hold the processor's
+// virtualisation while their guests run.
+var conflicting = map[string]string{"vboxdrv": "VirtualBox", "vmmon": "VMware"}
+
+// conflicts names other hypervisors that are loaded.
+func conflicts() (names []string) {
+	f, err := os.Open("/proc/modules")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		module, _, _ := strings.Cut(sc.Text(), " ")
+		if n := conflicting[module]; n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// libraries are what the window's program loads before its first line runs.
+var libraries = []string{"libGL.so.1", "libwayland-client.so.0"}
+
+// libraryFolders are where distributions keep libraries of this kind of processor.
+var libraryFolders = []string{
+	"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib",
+	"/usr/local/lib64", "/usr/local/lib", "/run/opengl-driver/lib",
+}
+
+// checkLibraries says whether the window can be shown at all.
+func checkLibraries() Check {
+	c := Check{ID: "opengl", Title: "OpenGL", State: OK, Detail: "the window's libraries are installed"}
+	var missing []string
+	for _, lib := range libraries {
+		if !slices.ContainsFunc(libraryFolders, func(dir string) bool {
+			_, err := os.Stat(filepath.Join(dir, lib))
+			return err == nil
+		}) {
+			missing = append(missing, lib)
+		}
+	}
+	if len(missing) > 0 {
+		c.State = Warn
+		c.Detail = fmt.Sprintf("%s is missing, so the window cannot be shown; the command line works", strings.Join(missing, " and "))
+		c.Cure = InstallCommand(PartOpenGL)
+	}
+	c.Data = map[string]any{"missing": missing}
+	return c
+}
+
+// display names the display that a window would be on, or says that there is none.
+func display() (name string, ok bool) {
+	for _, v := range []string{"WAYLAND_DISPLAY", "DISPLAY"} {
+		if d := os.Getenv(v); d != "" {
+			return v + "=" + d, true
+		}
+	}
+	return "neither DISPLAY nor WAYLAND_DISPLAY is set", false
+}

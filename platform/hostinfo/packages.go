@@ -1,0 +1,106 @@
+package hostinfo
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// Part is something that HXEN needs from the distribution.
+type Part string
+
+const (
+	PartQEMU     Part = "qemu"     // qemu-system-x86_64
+	PartImg      Part = "qemu-img" // makes and converts disks
+	PartFirmware Part = "firmware" // UEFI for guests
+	PartOpenGL   Part = "opengl"   // libGL and libwayland-client, for the window
+)
+
+// manager is a package manager: its command and its names for the parts.
+type manager struct {
+	install string
+	root    bool // needs sudo
+	names   map[Part]string
+}
+
+// managers by the os-release ID that a distribution has or descends from.
+var managers = map[string]manager{
+	"debian": {"apt-get install", true, map[Part]string{
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-utils", PartFirmware: "ovmf", PartOpenGL: "libgl1 libwayland-client0"}},
+	"fedora": {"dnf install", true, map[Part]string{
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd-glx libwayland-client"}},
+	"rhel": {"dnf install", true, map[Part]string{
+		PartQEMU: "qemu-kvm", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd-glx libwayland-client"}},
+	"arch": {"pacman -S", true, map[Part]string{
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd wayland"}},
+	"suse": {"zypper install", true, map[Part]string{
+		PartQEMU: "qemu-x86", PartImg: "qemu-tools", PartFirmware: "qemu-ovmf-x86_64", PartOpenGL: "libglvnd libwayland-client0"}},
+	"alpine": {"apk add", true, map[Part]string{
+		PartQEMU: "qemu-system-x86_64", PartImg: "qemu-img", PartFirmware: "ovmf", PartOpenGL: "mesa-gl wayland-libs-client"}},
+	"macos": {"brew install", false, map[Part]string{
+		PartQEMU: "qemu", PartImg: "qemu", PartFirmware: "qemu"}},
+	"windows": {"winget install", false, map[Part]string{
+		PartQEMU:     "SoftwareFreedomConservancy.QEMU",
+		PartImg:      "SoftwareFreedomConservancy.QEMU",
+		PartFirmware: "SoftwareFreedomConservancy.QEMU"}},
+}
+
+// InstallCommand is what installs the missing parts on this system: a command
+// where the package manager is known, else a sentence.
+func InstallCommand(missing ...Part) string {
+	return installCommand(System(), os.Geteuid() == 0, missing)
+}
+
+func installCommand(o OS, root bool, missing []Part) string {
+	m, ok := managerOf(o)
+	var names []string
+	for _, p := range missing {
+		for n := range strings.FieldsSeq(m.names[p]) {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	if !ok || len(names) == 0 {
+		what := make([]string, len(missing))
+		for i, p := range missing {
+			what[i] = string(p)
+		}
+		return "Install " + strings.Join(what, ", ") + " with your system's package manager."
+	}
+	command := m.install + " " + strings.Join(names, " ")
+	if m.root && !root {
+		command = "sudo " + command
+	}
+	return command
+}
+
+// managerOf finds the package manager of a system, or of the first it descends from.
+func managerOf(o OS) (manager, bool) {
+	id := o.ID
+	switch id {
+	case "centos", "rocky", "almalinux", "ol":
+		id = "rhel" // they say "rhel centos fedora"; Fedora's names differ
+	}
+	for _, id := range append([]string{id}, o.Like...) {
+		if strings.HasPrefix(id, "opensuse") || id == "sles" {
+			id = "suse"
+		}
+		if id == "ubuntu" {
+			id = "debian"
+		}
+		if m, ok := managers[id]; ok {
+			return m, true
+		}
+	}
+	return manager{}, false
+}
+
+// exe is the program's file name on this system.
+func exe(name string) string {
+	if runtime.GOOS == "windows" {
+		return name + ".exe"
+	}
+	return name
+}

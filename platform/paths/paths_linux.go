@@ -1,0 +1,18 @@
+package paths
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// userData is the XDG Base Directory Specification's data home.
+func userData() (string, error) {
+	if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "hxen"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".local", "share", "hxen"), nil
+}

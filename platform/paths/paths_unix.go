@@ -1,0 +1,29 @@
+//go:build unix
+
+package paths
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+const exeSuffix = ""
+
+func runDir(tag string) string {
+	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) && len(d) < 40 {
+		return filepath.Join(d, "hxen", tag)
+	}
+	return filepath.Join("/tmp", fmt.Sprintf("hxen-%d-%s", os.Getuid(), tag))
+}
+
+func socket(run, id, kind string) string { return filepath.Join(run, id+"."+kind) }
+
+func lookPath(name string) (string, error) {
+	p, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%s is neither beside this program nor in PATH: install HXEN's programs into one folder", name)
+	}
+	return p, nil
+}
