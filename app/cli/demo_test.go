@@ -16,7 +16,7 @@ import (
 // answers on the serial line and it powers itself off.
 func TestDemoGuestBoots(t *testing.T) {
 	hvtest.Require(t, "qemu", "images")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a hang guard; it takes seconds
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // a hang guard; it takes seconds
 	defer cancel()
 	image, err := prepareDemo(ctx, func(s string) { t.Log(s) })
 	if err != nil {

@@ -199,7 +199,7 @@ func TestSerialOutlivesItsLine(t *testing.T) {
 	first.Close()
 	second := <-ends
 	io.WriteString(second, "two\r\nthree")
-	got, guard := "", time.After(20*time.Second)
+	got, guard := "", time.After(5*time.Minute)
 	for !strings.HasSuffix(got, "three") {
 		select {
 		case chunk := <-chunks:

@@ -56,7 +56,7 @@ func newStage(t *testing.T, svc *modeltest.Service) *stage {
 // until turns the loop until ok; the time only guards against a hang.
 func (s *stage) until(what string, ok func() bool) {
 	s.t.Helper()
-	guard := time.After(20 * time.Second)
+	guard := time.After(5 * time.Minute)
 	for !ok() {
 		select {
 		case f := <-s.turn:

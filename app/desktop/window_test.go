@@ -220,7 +220,7 @@ func start(t *testing.T, c *exec.Cmd) {
 // against a hang.
 func (d *driven) until(what string, ok func(told) bool) {
 	d.t.Helper()
-	guard := time.After(60 * time.Second)
+	guard := time.After(5 * time.Minute)
 	for !ok(d.last) {
 		select {
 		case d.last = <-d.lines:
@@ -251,7 +251,7 @@ func (d *driven) photo(name string) image.Image {
 		dir = keep
 	}
 	path := filepath.Join(dir, strings.ReplaceAll(d.t.Name(), "/", "-")+"-"+name+".png")
-	for guard := time.Now().Add(60 * time.Second); time.Now().Before(guard); {
+	for guard := time.Now().Add(5 * time.Minute); time.Now().Before(guard); {
 		if img := d.capture(path); d.shot == nil || differ(d.shot, img) {
 			d.shot = img
 			return img
@@ -360,7 +360,7 @@ func TestRealWindowByKeyboard(t *testing.T) {
 		if err != nil {
 			t.Errorf("the window ended with %v", err)
 		}
-	case <-time.After(60 * time.Second):
+	case <-time.After(5 * time.Minute):
 		t.Error("Ctrl+W does not close the window")
 	}
 }

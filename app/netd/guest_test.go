@@ -36,7 +36,7 @@ import (
 )
 
 const (
-	hang    = 30 * time.Second // a guard against hanging, not a measurement
+	hang    = 5 * time.Minute // a guard against hanging, not a measurement
 	netUUID = "0a0b0c0d-0000-4000-8000-000000000001"
 )
 

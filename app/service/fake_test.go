@@ -474,7 +474,7 @@ func (c *caller) vm(ref api.Ref) api.VM {
 // until follows events until the guest's record is as wanted.
 func (c *caller) until(ref api.Ref, what string, ok func(api.VM) bool) api.VM {
 	c.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(5 * time.Minute)
 	token := ""
 	for time.Now().Before(deadline) {
 		var b api.EventBatch
@@ -492,7 +492,7 @@ func (c *caller) until(ref api.Ref, what string, ok func(api.VM) bool) api.VM {
 func (c *caller) untilAddressed(ref api.Ref) api.VIF {
 	c.t.Helper()
 	var vif api.VIF
-	for token, deadline := "", time.Now().Add(20*time.Second); len(vif.IPv4Addresses) == 0; {
+	for token, deadline := "", time.Now().Add(5*time.Minute); len(vif.IPv4Addresses) == 0; {
 		if time.Now().After(deadline) {
 			c.t.Fatal("the card never got an address")
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/hxen-project/hxen/app/control"
 )
 
-const hang = 20 * time.Second // a guard against hanging, not a measurement
+const hang = 5 * time.Minute // a guard against hanging, not a measurement
 
 func frame(payload []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), payload...)

@@ -15,7 +15,7 @@ import (
 
 // Guard is how long any step of the Machine suite may take before the test says
 // that it hangs. It measures nothing.
-const Guard = 2 * time.Minute
+const Guard = 5 * time.Minute
 
 // Rig is what the Machine suite needs of an engine. The guest that it launches
 // has one writable disk and behaves as testdata/guest.s says.

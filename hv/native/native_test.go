@@ -59,7 +59,7 @@ func start(t *testing.T, c Config, program func(*hvtest.FakeCPU)) *Machine {
 // wait is Wait with a guard against machines that hang.
 func wait(t *testing.T, m *Machine) hv.ExitReason {
 	t.Helper()
-	guard := time.AfterFunc(time.Minute, func() { panic("the machine hangs") })
+	guard := time.AfterFunc(5*time.Minute, func() { panic("the machine hangs") })
 	defer guard.Stop()
 	reason, err := m.Wait()
 	if err != nil {

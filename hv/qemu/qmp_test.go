@@ -290,7 +290,7 @@ func FuzzDecode(f *testing.F) {
 			_, _ = theirs.Write(b)
 			_ = theirs.Close()
 		}()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), hvtest.Guard)
 		defer cancel()
 		_, err := mon.Open(ctx)
 		if err == nil || errors.Is(err, context.DeadlineExceeded) {

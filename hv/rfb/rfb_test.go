@@ -19,7 +19,7 @@ type server struct {
 	net.Conn
 }
 
-const hang = 20 * time.Second // a guard against hanging, not a measure
+const hang = 5 * time.Minute // a guard against hanging, not a measure
 
 // connect gives a client of a w x h screen, through the handshake, and the
 // server's end behind its first update request.

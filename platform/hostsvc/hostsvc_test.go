@@ -11,7 +11,7 @@ import (
 )
 
 // hang guards a test against waiting for ever.
-const hang = 30 * time.Second
+const hang = 5 * time.Minute
 
 // childEnv makes this test binary a service that says what happens to it.
 // "finish": tidies up after the stop. "hang": never does.

@@ -15,7 +15,7 @@ import (
 )
 
 // hang guards a test against waiting for ever.
-const hang = 60 * time.Second
+const hang = 5 * time.Minute
 
 // childEnv makes this test binary one of the children below.
 const childEnv = "HXEN_PROC_TEST"

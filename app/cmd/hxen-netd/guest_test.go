@@ -18,7 +18,7 @@ import (
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
-const hang = 90 * time.Second // a guard against hanging, not a measurement
+const hang = 5 * time.Minute // a guard against hanging, not a measurement
 
 // guestInit is a guest's first program: the card's modules, DHCP, then a shell
 // on the serial line that the test talks to.

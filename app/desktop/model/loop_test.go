@@ -19,7 +19,7 @@ func (l loop) run(f func()) { l <- f }
 // until turns the loop until ok; the time only guards against a hang.
 func (l loop) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	guard := time.After(20 * time.Second)
+	guard := time.After(5 * time.Minute)
 	for !ok() {
 		select {
 		case f := <-l:

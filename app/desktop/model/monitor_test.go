@@ -33,7 +33,7 @@ func turnUntil(t *testing.T, turn chan func(), what string, ok func() bool) {
 		select {
 		case f := <-turn:
 			f()
-		case <-time.After(20 * time.Second):
+		case <-time.After(5 * time.Minute):
 			t.Fatalf("waited in vain: %s", what)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-const hang = 30 * time.Second // a guard against hanging, not a measure
+const hang = 5 * time.Minute // a guard against hanging, not a measure
 
 // guest is a scripted RFB server: it answers the handshake, turns what it is
 // told into lines and says what the test wants.

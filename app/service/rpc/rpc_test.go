@@ -24,7 +24,7 @@ import (
 )
 
 // hang is how long a test waits for what must come.
-const hang = 30 * time.Second
+const hang = 5 * time.Minute
 
 // harness is a server on a real socket and a caller of it.
 type harness struct {
