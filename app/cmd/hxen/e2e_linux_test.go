@@ -238,6 +238,10 @@ func processesIn(home, name string) []int {
 		if filepath.Base(program) == "hxen" && strings.HasPrefix(rest, "service") {
 			program = "service"
 		}
+		// A service that has just started asks QEMU what it is; that QEMU runs no guest.
+		if strings.HasPrefix(filepath.Base(program), "qemu-system-") && !strings.Contains(rest, "-uuid\x00") {
+			program = "qemu-probe"
+		}
 		if len(args) > 0 && (name == "" || filepath.Base(program) == name) {
 			out = append(out, pid)
 		}
@@ -245,13 +249,15 @@ func processesIn(home, name string) []int {
 	return out
 }
 
-// one returns the house's one process of a program.
+// one returns the house's one process of a program. A process that was forked a
+// moment ago still has its parent's name, so there may be two for an instant.
 func (h *house) one(name string) int {
 	h.t.Helper()
-	all := h.processes(name)
-	if len(all) != 1 {
-		h.t.Fatalf("%d processes called %s, want 1", len(all), name)
-	}
+	var all []int
+	h.eventually("one process called "+name, func() bool {
+		all = h.processes(name)
+		return len(all) == 1
+	})
 	return all[0]
 }
 
