@@ -40,11 +40,19 @@ func TestMain(m *testing.M) {
 	case "qemu-img":
 		playImg()
 	case "hxen-model":
-		select {} // a device model: holds the lock that it has inherited
+		stay() // a device model: holds the lock that it has inherited
 	case "hxen-service":
 		playService()
 	default:
 		os.Exit(m.Run())
+	}
+}
+
+// stay waits to be killed. An empty select would not do: with nothing else to
+// run, Go calls that a deadlock and ends the program.
+func stay() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
@@ -123,7 +131,7 @@ func playImg() {
 		name = os.Args[at+2]
 		if strings.Contains(os.Args[at+1], "endless") {
 			fmt.Print("    (1.00/100%)\r")
-			select {}
+			stay()
 		}
 		fmt.Print("    (50.00/100%)\r    (100.00/100%)\n")
 	}
@@ -276,7 +284,7 @@ func (w *fakeWorker) launch(params json.RawMessage) (any, error) {
 	w.events.Add(control.Event{Progress: &control.Progress{Stage: "firmware", Done: 1, Total: 2}})
 	if strings.Contains(l.Spec.Name, "slow") {
 		w.mu.Unlock()
-		time.Sleep(time.Hour)
+		stay()
 	}
 	m, err := proc.Start(proc.Command{Path: filepath.Join(filepath.Dir(os.Args[0]), "hxen-model"), DieWithParent: true, ExtraFiles: []*os.File{w.lock.File()}})
 	if err != nil {
