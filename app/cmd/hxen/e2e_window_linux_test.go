@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/draw"
 	"image/png"
@@ -202,12 +203,59 @@ func TestWizardBootsMedia(t *testing.T) {
 	}
 }
 
+// TestInstallerInTheWindow walks through two pages of Debian's graphical
+// installer as a person does: keys and clicks on the window, and what the window
+// shows.
+func TestInstallerInTheWindow(t *testing.T) {
+	long(t)
+	hvtest.Require(t, "display", "images")
+	h := newHouse(t)
+	const name = "installer"
+	h.must("new", name, "--iso", installerISO(t), "--memory", "1G", "--vcpus", "2", "--disk-size", "4G")
+	h.must("start", name)
+	d := h.desktop("--open", name)
+	d.raise("^" + name + " — HXEN$")
+	for page := range 2 { // language, country
+		shown := fmt.Sprint("page", page+1)
+		selected := func() int { return selection(d.inside(d.photo(shown))) }
+		h.eventually("a list in the window", func() bool { return selected() > 0 })
+		before := h.still(name)
+		first := selected()
+		d.xdotool("key", "Down")
+		h.eventually("the arrow key to move the selection", func() bool { return selected() > first })
+		for _, y := range []int{first - 6*rowHeight, first} { // both lists begin above
+			d.click(300, y)
+			h.eventually("a click to move the selection", func() bool {
+				at := selected()
+				return at > y-2*rowHeight && at < y+2*rowHeight // the window shows more than 800 by 600 points
+			})
+		}
+		d.xdotool("key", "Return")
+		h.eventually("the next page", func() bool {
+			now := h.screen(name)
+			return selection(now) > 0 && changed(title(before), title(now))
+		})
+	}
+	h.eventually("the third page in the window", func() bool { return selection(d.inside(d.photo("page3"))) > 0 })
+	h.must("destroy", name)
+}
+
+// click clicks on a point of what inside shows.
+func (d *desk) click(x, y int) {
+	d.h.t.Helper()
+	p := inside(d.photo("click").Rect).Min.Add(image.Pt(x, y))
+	d.xdotool("mousemove", fmt.Sprint(p.X), fmt.Sprint(p.Y), "click", "1")
+}
+
 // inside is the part of a photo where the guest's screen is in its window, which
 // openbox puts at the left and low, as it does not fit beside the library.
 func (d *desk) inside(img *image.RGBA) *image.RGBA {
-	r := img.Rect
-	r = image.Rect(r.Dx()/20, r.Dy()/4, r.Dx()*3/4, r.Dy()*19/20)
+	r := inside(img.Rect)
 	out := image.NewRGBA(image.Rect(0, 0, r.Dx(), r.Dy()))
 	draw.Draw(out, out.Rect, img, r.Min, draw.Src)
 	return out
+}
+
+func inside(desk image.Rectangle) image.Rectangle {
+	return image.Rect(desk.Dx()/20, desk.Dy()/4, desk.Dx()*3/4, desk.Dy()*19/20)
 }
