@@ -178,6 +178,31 @@ type AccelInfo struct {
 	Usable bool   `json:"usable"`
 	Reason string `json:"reason,omitempty"` // why not, in one sentence
 	Cure   string `json:"cure,omitempty"`
+	// Native is the verdict for the native engine, which runs pvh guests and asks
+	// for more than QEMU does.
+	Native NativeInfo `json:"native"`
+}
+
+// NativeInfo says whether the native engine can use an accelerator, and if not,
+// why not and what to do.
+type NativeInfo struct {
+	Usable bool   `json:"usable"`
+	Reason string `json:"reason,omitempty"`
+	Cure   string `json:"cure,omitempty"`
+}
+
+// NativeVerdict is the verdict on all accelerators together: the one that pvh
+// guests run on, or why the best one cannot be used.
+func NativeVerdict(accel []AccelInfo) (name string, verdict NativeInfo) {
+	for _, a := range accel {
+		if a.Native.Usable {
+			return a.Name, a.Native
+		}
+	}
+	if len(accel) == 0 {
+		return "", NativeInfo{Reason: "no accelerator is known on this computer"}
+	}
+	return "", accel[0].Native
 }
 
 // QEMUInfo is where the device model and its firmware are.

@@ -1,8 +1,9 @@
 // Package accel says which hardware acceleration for guests this computer
 // really has, by running a few bytes of guest code.
 //
-//	Probe(ctx, Options) []Result    a verdict on each accelerator, best first, tcg last
-//	ProbeChild()                    first line of every main whose program calls Probe
+//	Open() (accel.Hypervisor, error)  the system's own hypervisor, for pvh guests
+//	Probe(ctx, Options) []Result      a verdict on each accelerator, best first, tcg last
+//	ProbeChild()                      first line of every main whose program calls Probe
 //
 // A device file proves nothing: nested, emulated or half-disabled hypervisors
 // open, create machines, and then hang or fail on the first real code. Such code
@@ -19,6 +20,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/hxen-project/hxen/hv/accel"
 )
 
 // Result is the verdict on one accelerator.
@@ -27,7 +30,31 @@ type Result struct {
 	Usable bool   `json:"usable"`
 	Reason string `json:"reason,omitempty"` // why not, in one sentence
 	Cure   string `json:"cure,omitempty"`   // what to do, where something can be done
+	Native Native `json:"native"`           // whether pvh guests run on it
 }
+
+// Native is the verdict on an accelerator for the native engine, which runs pvh
+// guests and asks for more than QEMU does.
+type Native struct {
+	Usable bool   `json:"usable"`
+	Reason string `json:"reason,omitempty"`
+	Cure   string `json:"cure,omitempty"`
+	How    string `json:"how,omitempty"` // how hypercalls reach it, where it is usable
+}
+
+// UnavailableError says that this system has no hypervisor that Open could open.
+type UnavailableError struct{ Reason, Cure string }
+
+func (e *UnavailableError) Error() string {
+	if e.Cure == "" {
+		return e.Reason
+	}
+	return e.Reason + "; " + e.Cure
+}
+
+// Open opens the system's own hypervisor. That it opens does not mean that it
+// runs guests: Probe says that.
+func Open() (accel.Hypervisor, error) { return open() }
 
 // Options says where a verdict is remembered.
 type Options struct {
@@ -42,13 +69,34 @@ type Options struct {
 const deadline = 3 * time.Second
 
 // software is QEMU's translator: it runs everywhere and needs no probe.
-var software = Result{Name: "tcg", Usable: true}
+var software = Result{Name: "tcg", Usable: true, Native: Native{
+	Reason: "TCG is QEMU's emulation of a processor; guests of type pvh run on a real one"}}
 
 // Probe returns a verdict on each accelerator of this system, best first. TCG,
 // which always works, is the last. It takes milliseconds, at worst the deadline
 // of three seconds, and never waits for a child that hangs.
 func Probe(ctx context.Context, o Options) []Result {
-	return []Result{probeHost(ctx, o), software}
+	r := probeHost(ctx, o)
+	r.Native = forNative(r, unstableTSC())
+	return []Result{r, software}
+}
+
+// forNative makes the verdict for pvh guests. That the hypervisor has a LAPIC
+// and a way for hypercalls is part of running guest code at all: the back end
+// does not open without them. unstable says why the guests' clocks would be
+// wrong; empty if they are right.
+func forNative(r Result, unstable string) Native {
+	n := Native{How: r.Native.How}
+	switch {
+	case !r.Usable:
+		return Native{Reason: r.Reason, Cure: r.Cure}
+	case unstable != "":
+		n.Reason = unstable
+		n.Cure = "Look for \"TSC\" in the kernel's log; if this computer is itself a virtual machine, give it a stable time-stamp counter."
+	default:
+		n.Usable = true
+	}
+	return n
 }
 
 // remembered is the content of a cache file.

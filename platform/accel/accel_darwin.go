@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,4 +25,13 @@ func probeHost(context.Context, Options) Result {
 
 var errNoGuest = errors.New("no guest code is run on macOS")
 
-func runGuest(func(string)) error { return errNoGuest }
+func runGuest(func(string)) (string, error) { return "", errNoGuest }
+
+func unstableTSC() string { return "" }
+
+func open() (accel.Hypervisor, error) {
+	return nil, &UnavailableError{
+		Reason: "this version of HXEN cannot run guests of type pvh on macOS",
+		Cure:   "run the guest as hvm",
+	}
+}

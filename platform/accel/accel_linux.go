@@ -47,10 +47,10 @@ func probeHost(ctx context.Context, o Options) Result {
 
 // judge turns what the child did into a verdict. A firm one holds until the next
 // boot; the others end when the other program does, or are no verdict on KVM.
-func judge(err error) (r Result, firm bool) {
+func judge(how string, err error) (r Result, firm bool) {
 	switch {
 	case err == nil:
-		return Result{Name: "kvm", Usable: true}, true
+		return Result{Name: "kvm", Usable: true, Native: Native{How: how}}, true
 	case errors.Is(err, errBusy):
 		return busy(readHost()), false
 	case errors.Is(err, errNoVerdict):
@@ -61,12 +61,13 @@ func judge(err error) (r Result, firm bool) {
 }
 
 // cacheKey is what the verdict depends on: another kernel, another boot (with
-// other firmware settings) or another device node is asked again.
+// other firmware settings) or another device node is asked again. It begins with
+// the number of the verdict's form.
 func cacheKey(ino uint64) string {
 	var u unix.Utsname
 	_ = unix.Uname(&u) // fails only on a bad pointer
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return fmt.Sprintf("%s %s %d", unix.ByteSliceToString(u.Release[:]), strings.TrimSpace(string(boot)), ino)
+	return fmt.Sprintf("2 %s %s %d", unix.ByteSliceToString(u.Release[:]), strings.TrimSpace(string(boot)), ino)
 }
 
 // host is what explains a refusal.
@@ -182,4 +183,18 @@ func busy(h host) Result {
 		Reason: fmt.Sprintf("%s is using the processor's virtualisation, which only one program can", who),
 		Cure:   fmt.Sprintf("Shut down the virtual machines of %s, then try again.", who),
 	}
+}
+
+// clocks lists the clocks that the kernel would use. It strikes out a time-stamp
+// counter that it has found unstable (clocksource_mark_unstable).
+const clocks = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
+
+// unstableTSC says why guests cannot take the time from the processor's counter.
+func unstableTSC() string { return judgeClocks(os.ReadFile(clocks)) }
+
+func judgeClocks(list []byte, err error) string {
+	if err != nil || slices.Contains(strings.Fields(string(list)), "tsc") {
+		return "" // where nothing is told nothing is known against it
+	}
+	return "the kernel has found this processor's time-stamp counter unstable, and guests of type pvh take the time from it"
 }

@@ -78,7 +78,7 @@ func TestJudge(t *testing.T) {
 		{errBusy, false, false},
 		{errNoVerdict, false, false},
 	} {
-		if r, firm := judge(c.err); r.Usable != c.usable || firm != c.firm {
+		if r, firm := judge("how", c.err); r.Usable != c.usable || firm != c.firm {
 			t.Errorf("%v: %+v, firm %v", c.err, r, firm)
 		}
 	}
@@ -104,5 +104,22 @@ func TestHostFiles(t *testing.T) {
 	got := modules(write("vboxdrv 1 0 - Live 0x0\nkvm 1 1 kvm_amd, Live 0x0\n"))
 	if len(got) != 2 || got[0] != "vboxdrv" || got[1] != "kvm" {
 		t.Errorf("modules: %q", got)
+	}
+}
+
+func TestClocks(t *testing.T) {
+	for _, c := range []struct {
+		list   string
+		err    error
+		stable bool
+	}{
+		{"tsc hpet acpi_pm \n", nil, true},
+		{"kvm-clock tsc acpi_pm \n", nil, true},
+		{"hpet acpi_pm \n", nil, false},
+		{"", errors.New("no such file"), true},
+	} {
+		if why := judgeClocks([]byte(c.list), c.err); (why == "") != c.stable {
+			t.Errorf("%q, %v: %q", c.list, c.err, why)
+		}
 	}
 }

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "works":
 		fmt.Println("creating a machine")
-		fmt.Println(worked)
+		fmt.Println(worked + "by a test")
 	case "fails":
 		fmt.Println("creating a machine")
 		fmt.Println("64-bit code: it answered 0x1 instead of 0x2")
@@ -66,11 +66,11 @@ func TestWatch(t *testing.T) {
 			if c.child == "missing" {
 				cmd = exec.Command("/nonexistent/hxen")
 			}
-			err := watch(t.Context(), c.limit, cmd)
+			how, err := watch(t.Context(), c.limit, cmd)
 			switch {
 			case c.child == "works":
-				if err != nil {
-					t.Errorf("%v", err)
+				if err != nil || how != "by a test" {
+					t.Errorf("%q, %v", how, err)
 				}
 			case err == nil:
 				t.Error("no error")
@@ -90,7 +90,7 @@ func TestWatch(t *testing.T) {
 func TestWatchHang(t *testing.T) {
 	t.Setenv(fakeVar, "hangs")
 	for limit := time.Second; ; limit *= 4 {
-		err := watch(t.Context(), limit, exec.Command(os.Args[0]))
+		_, err := watch(t.Context(), limit, exec.Command(os.Args[0]))
 		if err != nil && strings.Contains(err.Error(), fmt.Sprintf("hung for %v after starting 64-bit code", limit)) {
 			return
 		}
@@ -104,14 +104,14 @@ func TestWatchIsCancelled(t *testing.T) {
 	t.Setenv(fakeVar, "hangs")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := watch(ctx, hang, exec.Command(os.Args[0])); !errors.Is(err, context.Canceled) || !errors.Is(err, errNoVerdict) {
+	if _, err := watch(ctx, hang, exec.Command(os.Args[0])); !errors.Is(err, context.Canceled) || !errors.Is(err, errNoVerdict) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestForgottenProbeChildDoesNotRecurse(t *testing.T) {
 	t.Setenv(childVar, "1")
-	if err := runChild(t.Context(), hang); !errors.Is(err, errNoVerdict) {
+	if _, err := runChild(t.Context(), hang); !errors.Is(err, errNoVerdict) {
 		t.Errorf("%v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestProbeHere(t *testing.T) {
 	rs := Probe(t.Context(), Options{})
 	for _, r := range rs {
 		t.Logf("%+v", r)
-		if !r.Usable && r.Reason == "" {
+		if !r.Usable && r.Reason == "" || !r.Native.Usable && r.Native.Reason == "" {
 			t.Errorf("%s: no reason", r.Name)
 		}
 	}
@@ -157,4 +157,34 @@ func TestMemory(t *testing.T) {
 	}
 	remember("", "k", want)
 	remember(filepath.Join(file, "below", "a", "file"), "k", want)
+}
+
+// What QEMU cannot use the native engine cannot either, and the other way round
+// there is more to ask for.
+func TestForNative(t *testing.T) {
+	good := Result{Name: "kvm", Usable: true, Native: Native{How: "somehow"}}
+	if n := forNative(good, ""); !n.Usable || n.How != "somehow" || n.Reason != "" {
+		t.Errorf("a good one: %+v", n)
+	}
+	if n := forNative(good, "the clock is wrong"); n.Usable || n.Reason != "the clock is wrong" || n.Cure == "" {
+		t.Errorf("a wrong clock: %+v", n)
+	}
+	bad := noGuests("kvm", "KVM", "it hung")
+	if n := forNative(bad, "the clock is wrong"); n.Usable || n.Reason != bad.Reason || n.Cure != bad.Cure {
+		t.Errorf("no guests: %+v", n)
+	}
+}
+
+// Open says in words why it cannot.
+func TestOpen(t *testing.T) {
+	h, err := Open()
+	if err != nil {
+		t.Skipf("nothing to open: %v", err)
+	}
+	if h.Name() == "" {
+		t.Error("it has no name")
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
 }

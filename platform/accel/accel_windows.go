@@ -3,6 +3,8 @@ package accel
 import (
 	"context"
 	"errors"
+
+	"github.com/hxen-project/hxen/hv/accel"
 )
 
 // probeHost asks Windows whether its hypervisor is there. No guest code has been
@@ -26,4 +28,13 @@ func probeHost(context.Context, Options) Result {
 
 var errNoGuest = errors.New("no guest code is run on Windows")
 
-func runGuest(func(string)) error { return errNoGuest }
+func runGuest(func(string)) (string, error) { return "", errNoGuest }
+
+func unstableTSC() string { return "" }
+
+func open() (accel.Hypervisor, error) {
+	return nil, &UnavailableError{
+		Reason: "this version of HXEN cannot run guests of type pvh on Windows",
+		Cure:   "run the guest as hvm",
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,9 +17,10 @@ import (
 // childVar marks the child process that runs guest code.
 const childVar = "HXEN_PROBE_CHILD"
 
-// worked is the last line of a child in which everything went well. The lines
-// before it name the stages as they begin.
-const worked = "guest code ran"
+// worked begins the last line of a child in which everything went well; how
+// hypercalls reach the host follows. The lines before it name the stages as they
+// begin.
+const worked = "guest code ran: "
 
 // Exit codes of the child; 1 is also what a killed process has on Windows.
 const (
@@ -36,10 +38,10 @@ func ProbeChild() {
 	}
 	// Nobody may be left to end us when guest code hangs.
 	time.AfterFunc(2*deadline, func() { os.Exit(exitHung) })
-	err := runGuest(func(stage string) { fmt.Println(stage) })
+	how, err := runGuest(func(stage string) { fmt.Println(stage) })
 	switch {
 	case err == nil:
-		fmt.Println(worked)
+		fmt.Println(worked + how)
 		os.Exit(0)
 	case errors.Is(err, syscall.EBUSY):
 		os.Exit(exitBusy)
@@ -54,27 +56,27 @@ var (
 	errNoVerdict = errors.New("the probe could not be made")
 )
 
-// runChild runs guest code in a child of this program. An error says what went
-// wrong, as the last part of a sentence: errBusy, something that wraps
-// errNoVerdict, or what the guest code did.
-func runChild(ctx context.Context, limit time.Duration) error {
+// runChild runs guest code in a child of this program; how is runGuest's. An
+// error says what went wrong, as the last part of a sentence: errBusy, something
+// that wraps errNoVerdict, or what the guest code did.
+func runChild(ctx context.Context, limit time.Duration) (how string, err error) {
 	if os.Getenv(childVar) != "" {
 		// Without this a program whose main forgot ProbeChild would start itself
 		// again and again.
-		return fmt.Errorf("%w: its child did not call accel.ProbeChild", errNoVerdict)
+		return "", fmt.Errorf("%w: its child did not call accel.ProbeChild", errNoVerdict)
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoVerdict, err)
+		return "", fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
 	return watch(ctx, limit, exec.Command(self))
 }
 
 // watch starts the child and returns when it has ended, or has had its time.
-func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) error {
+func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) (how string, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoVerdict, err)
+		return "", fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
 	defer r.Close() // ends the reader too, whatever the child does
 	cmd.Env = append(os.Environ(), childVar+"=1")
@@ -83,7 +85,7 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) error {
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoVerdict, err)
+		return "", fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
 	said := &lastLine{line: "its start"}
 	ended := make(chan error, 1)
@@ -97,22 +99,22 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) error {
 	case err = <-ended:
 	case <-t.C:
 		_ = cmd.Process.Kill()
-		return fmt.Errorf("it hung for %v after %s", limit, said)
+		return "", fmt.Errorf("it hung for %v after %s", limit, said)
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
-		return fmt.Errorf("%w: %w", errNoVerdict, ctx.Err())
+		return "", fmt.Errorf("%w: %w", errNoVerdict, ctx.Err())
 	}
 	switch code := cmd.ProcessState.ExitCode(); {
-	case err == nil && said.String() == worked:
-		return nil
+	case err == nil && strings.HasPrefix(said.String(), worked):
+		return strings.TrimPrefix(said.String(), worked), nil
 	case code == exitBusy:
-		return errBusy
+		return "", errBusy
 	case code == exitFailed:
-		return errors.New(said.String())
+		return "", errors.New(said.String())
 	case code == 0: // another program than one that calls ProbeChild
-		return fmt.Errorf("%w: its child answered %q", errNoVerdict, said)
+		return "", fmt.Errorf("%w: its child answered %q", errNoVerdict, said)
 	default:
-		return fmt.Errorf("it ended by %s after %s", cmd.ProcessState, said)
+		return "", fmt.Errorf("it ended by %s after %s", cmd.ProcessState, said)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 )
@@ -132,8 +133,29 @@ func checkAccelerators(ctx context.Context, store paths.Store) []Check {
 		}
 		fast = fast || r.Usable
 		cs = append(cs, c)
+		if r.Name != "tcg" {
+			cs = append(cs, checkNative(r))
+		}
 	}
 	return cs
+}
+
+// checkNative says whether pvh guests run on an accelerator.
+func checkNative(r accel.Result) Check {
+	c := Check{ID: "native." + r.Name, Title: "Guests of type pvh", State: OK,
+		Detail: "run on " + strings.ToUpper(r.Name), Data: map[string]any{"usable": r.Native.Usable}}
+	if r.Native.How != "" {
+		c.Detail += "; " + r.Native.How
+	}
+	if !r.Native.Usable {
+		c.State = Warn
+		c.Detail = "cannot run: " + r.Native.Reason
+		c.Cure = r.Native.Cure
+		if c.Cure == "" {
+			c.Cure = "Use guests of type hvm."
+		}
+	}
+	return c
 }
 
 func checkConflicts(context.Context, paths.Store) []Check {

@@ -81,7 +81,7 @@ func Accelerators(ctx context.Context, store paths.Store, fresh bool) []accel.Re
 	}
 	for i, r := range rs {
 		if r.Usable && !q.has(r.Name) {
-			rs[i] = accel.Result{Name: r.Name,
+			rs[i] = accel.Result{Name: r.Name, Native: r.Native, // which needs no QEMU
 				Reason: fmt.Sprintf("%s %s was built without %s", q.Path, q.Version, r.Name),
 				Cure:   "Install a QEMU that was built with it: " + InstallCommand(PartQEMU)}
 		}

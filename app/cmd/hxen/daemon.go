@@ -85,7 +85,8 @@ func host(store paths.Store) service.Host {
 		Accel: func(ctx context.Context) []hv.AccelInfo {
 			var out []hv.AccelInfo
 			for _, r := range hostinfo.Accelerators(ctx, store, false) {
-				out = append(out, hv.AccelInfo{Name: r.Name, Usable: r.Usable, Reason: r.Reason, Cure: r.Cure})
+				out = append(out, hv.AccelInfo{Name: r.Name, Usable: r.Usable, Reason: r.Reason, Cure: r.Cure,
+					Native: hv.NativeInfo{Usable: r.Native.Usable, Reason: r.Native.Reason, Cure: r.Native.Cure}})
 			}
 			return out
 		},
