@@ -209,6 +209,7 @@ func NativeVerdict(accel []AccelInfo) (name string, verdict NativeInfo) {
 type QEMUInfo struct {
 	Path     string // qemu-system-x86_64
 	Img      string // qemu-img
+	Storage  string // qemu-storage-daemon, which pvh guests need for qcow2 disks; empty if missing
 	OVMFCode string // UEFI code image; empty if missing
 	OVMFVars string // UEFI variables template
 	Missing  string // one sentence with the install command, when something is missing

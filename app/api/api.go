@@ -161,6 +161,10 @@ const (
 const (
 	ErrStartFailed = "HXEN_START_FAILED" // ref first, then the three
 	ErrRefused     = "HXEN_REFUSED"      // a request that cannot be: bad media, bad name, ...
+	// ErrNoAccelerator is ErrStartFailed for a guest whose type needs an accelerator
+	// that cannot be used; a fifth parameter is the type as which it can be run here
+	// (FnRetype), empty if there is none.
+	ErrNoAccelerator = "HXEN_NO_ACCELERATOR"
 )
 
 // Error is a failed call as a Go error.
@@ -181,7 +185,7 @@ func (e *Error) Error() string {
 		return ""
 	}
 	switch e.Code {
-	case ErrStartFailed:
+	case ErrStartFailed, ErrNoAccelerator:
 		return withCure("cannot start: "+withStage(p(1), p(2)), p(3))
 	case ErrRefused:
 		return withCure(withStage(p(0), p(1)), p(2))
@@ -233,10 +237,19 @@ func mebibytes(bytes string) string {
 func (e *Error) Stage() string { return e.part(1, 0) }
 func (e *Error) Cure() string  { return e.part(3, 2) }
 
+// RunAs is the type as which a guest that cannot be started can be run here;
+// empty if there is none.
+func (e *Error) RunAs() string {
+	if e.Code == ErrNoAccelerator && len(e.Params) > 4 {
+		return e.Params[4]
+	}
+	return ""
+}
+
 func (e *Error) part(start, refused int) string {
 	i := -1
 	switch e.Code {
-	case ErrStartFailed:
+	case ErrStartFailed, ErrNoAccelerator:
 		i = start
 	case ErrRefused:
 		i = refused

@@ -13,6 +13,7 @@ const (
 	FnList    = "vm_list"   // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
 	FnConfig  = "vm_config" // GuestConfig -> nothing: change the settings of a halted guest, as a whole
 	FnGet     = "vm_get"    // VMArg -> GuestConfig: the settings as they are
+	FnRetype  = "vm_retype" // Retype -> Retyped: make a halted guest one of the other type
 	FnDelete  = "vm_delete" // Delete -> Deleted
 	FnPaths   = "vm_paths"  // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
 	FnKeys    = "vm_keys"   // Keys -> nothing
@@ -85,6 +86,20 @@ type GuestConfig struct {
 	Autostart   bool      `json:"autostart"`
 }
 
+// Retype asks for a guest to be of another type: hvm or pvh. Kernel, initial RAM
+// disk, disks, cards and the rest stay as they are; the command line names the
+// console and the root disk as the other type has them.
+type Retype struct {
+	VM   Ref    `json:"vm"`
+	Type string `json:"type"`
+}
+
+// Retyped is the answer to FnRetype: a sentence each on what was changed and
+// what the guest's own files may name.
+type Retyped struct {
+	Notes []string `json:"notes"`
+}
+
 // ListRow is one line of xl list. State holds xl's letters "rbpscd".
 type ListRow struct {
 	Name   string  `json:"name"`
@@ -148,6 +163,9 @@ type HostInfo struct {
 	QEMU       string `json:"qemu"`    // version; empty when missing
 	Missing    string `json:"missing"` // one sentence with the install command; empty when nothing is
 	UEFI       bool   `json:"uefi"`    // firmware for UEFI guests is there
+	Native     string `json:"native"`  // what pvh guests will run on; empty if they cannot
+	NativeWhy  string `json:"native_why"`
+	NativeCure string `json:"native_cure"`
 }
 
 // Version of the running service.
@@ -161,9 +179,9 @@ type Version struct {
 // Keys in VM.other_config, VM.platform and VM_metrics.other_config that carry
 // what XenAPI has no field for. All are read-only to clients.
 const (
-	KeyEngine      = "hxen:engine"       // VM_metrics: qemu, native
-	KeyAccel       = "hxen:accel"        // VM_metrics: kvm, tcg, ...
-	KeyAccelReason = "hxen:accel_reason" // VM_metrics: why not a faster one
+	KeyEngine      = "hxen:engine"       // VM_metrics, and VM while it runs: qemu, native
+	KeyAccel       = "hxen:accel"        // likewise: kvm, tcg, ...
+	KeyAccelReason = "hxen:accel_reason" // likewise: why not a faster one
 	KeyLastExit    = "hxen:last_exit"    // VM.other_config: reason of the last end
 	KeyLastText    = "hxen:last_text"    // VM.other_config: one sentence on it
 	KeyBroken      = "hxen:broken"       // VM.other_config: why the guest's folder cannot be used

@@ -278,6 +278,14 @@ func (c *Client) SetConfig(ctx context.Context, g api.GuestConfig) error {
 	return c.Plugin(ctx, api.FnConfig, g, nil)
 }
 
+// Retype makes a halted guest one of the other type, hvm or pvh, and returns what
+// was changed and what its own files may name, a sentence each.
+func (c *Client) Retype(ctx context.Context, vm api.Ref, to string) ([]string, error) {
+	var out api.Retyped
+	err := c.Plugin(ctx, api.FnRetype, api.Retype{VM: vm, Type: to}, &out)
+	return out.Notes, err
+}
+
 // Version tells which service runs.
 func (c *Client) Version(ctx context.Context) (api.Version, error) {
 	var out api.Version

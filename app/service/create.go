@@ -63,7 +63,9 @@ func (s *Service) plan(want api.NewGuest) (*draft, error) {
 		return nil, refuse("name", err.Error(), "choose another name")
 	}
 	if spec.Type == hv.PVH {
-		return nil, refuse("engine", "guests of type pvh need the native engine, which is not part of this version", "create the guest with type hvm")
+		if err := planPVH(spec, want); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.planSources(d, want); err != nil {
 		return nil, err
@@ -79,6 +81,22 @@ func (s *Service) plan(want api.NewGuest) (*draft, error) {
 		return nil, refuse("network", "a guest without a network cannot have port forwards", "leave the network on")
 	}
 	return d, nil
+}
+
+// planPVH refuses what a guest of type pvh does not have, and gives its kernel
+// the console that it has.
+func planPVH(spec *hv.Spec, want api.NewGuest) error {
+	switch {
+	case want.Kernel == "":
+		return refuse("source", "a guest of type pvh boots from a kernel on this computer", "choose a kernel, or the type hvm")
+	case want.Firmware != "":
+		return refuse("firmware", "a guest of type pvh has no firmware", "leave the firmware out, or choose the type hvm")
+	case want.Display != "" && want.Display != "none" || want.Audio:
+		return refuse("display", "a guest of type pvh has no screen and no sound card, but a serial console", "leave them out, or choose the type hvm")
+	}
+	spec.Firmware, spec.Display = "", hv.Display{}
+	spec.Boot.Cmdline = hv.PutConsole(hv.PVH, want.Cmdline)
+	return nil
 }
 
 // planSources looks at the images that the user has named.
@@ -100,7 +118,7 @@ func (s *Service) planSources(d *draft, want api.NewGuest) error {
 		return refuse("disk", "the size of the new disk is not a multiple of 512 bytes", "give a size such as 20G")
 	}
 	if want.DiskSize > 0 {
-		d.spec.Disks = append(d.spec.Disks, ownDisk())
+		d.spec.Disks = append(d.spec.Disks, ownDisk(blankFormat(d.spec.Type)))
 	}
 	if want.Disk != "" {
 		img, err := s.inspect(want.Disk, disk.Disk)
@@ -109,7 +127,7 @@ func (s *Service) planSources(d *draft, want api.NewGuest) error {
 		}
 		if want.CopyDisk {
 			d.copy = &img
-			d.spec.Disks = append([]hv.Disk{ownDisk()}, d.spec.Disks...)
+			d.spec.Disks = append([]hv.Disk{ownDisk(hv.QCOW2)}, d.spec.Disks...)
 		} else {
 			d.inUse = &img
 			mode := hv.ReadWrite
@@ -139,16 +157,25 @@ func (s *Service) planSources(d *draft, want api.NewGuest) error {
 		d.iso = &img
 		d.spec.Boot.Order = "cd" // a blank disk is passed over until something is installed on it
 	}
-	if want.Kernel == "" || want.Disk != "" || want.DiskSize > 0 {
+	if d.spec.Type != hv.PVH && (want.Kernel == "" || want.Disk != "" || want.DiskSize > 0) {
 		d.spec.Disks = append(d.spec.Disks, drive) // an empty drive costs nothing and can be filled later
 	}
 	return nil
 }
 
-// ownDisk is a qcow2 disk in the guest's folder.
-func ownDisk() hv.Disk {
+// blankFormat is the format of new disks: guests of type pvh use raw ones without
+// QEMU.
+func blankFormat(t hv.GuestType) string {
+	if t == hv.PVH {
+		return hv.Raw
+	}
+	return hv.QCOW2
+}
+
+// ownDisk is a disk in the guest's folder.
+func ownDisk(format string) hv.Disk {
 	vdi := newUUID()
-	return hv.Disk{UUID: newUUID(), VDI: vdi, Path: filepath.Base(paths.Disk("", vdi)), Format: hv.QCOW2, Mode: hv.ReadWrite}
+	return hv.Disk{UUID: newUUID(), VDI: vdi, Path: filepath.Base(paths.Disk("", vdi, format)), Format: format, Mode: hv.ReadWrite}
 }
 
 // planResources chooses memory and processors where the user did not: what suits
@@ -231,6 +258,12 @@ func (s *Service) makeDisk(ctx context.Context, path string, src *looked, size i
 	}
 	if free, err := s.opt.Host.DiskFree(s.store.Root); err == nil && free < need {
 		return refuse("disk", fmt.Sprintf("%s are needed where the guests are (%s), and %s are free", sizeText(int64(need)), s.store.Root, sizeText(int64(free))), "free some space there")
+	}
+	if src == nil && filepath.Ext(path) == "."+hv.Raw {
+		if err := disk.CreateRaw(path, size); err != nil {
+			return refuse("disk", err.Error(), "")
+		}
+		return nil
 	}
 	qemu := s.opt.Host.QEMU(ctx)
 	if qemu.Img == "" {

@@ -54,6 +54,10 @@ func (s *Service) registerFields(srv *rpc.Server) {
 	srv.RegisterSetter(api.ClassVM, "other_config", func(_ *rpc.Call, ref api.Ref, m map[string]string) error {
 		return s.annotate(ref, func(spec *hv.Spec) error { return setOther(spec, m) })
 	})
+	srv.RegisterSetter(api.ClassVM, "domain_type", func(c *rpc.Call, ref api.Ref, to string) error {
+		_, err := s.retype(c, ref, to)
+		return err
+	})
 	srv.RegisterSetter(api.ClassVM, "platform", func(c *rpc.Call, ref api.Ref, m map[string]string) error {
 		return s.configure(c, ref, hv.OpConfigure, func(spec *hv.Spec) error { return setPlatform(spec, m) })
 	})

@@ -20,6 +20,10 @@ func (s *Service) registerPlugin(srv *rpc.Server) {
 	add(api.FnList, func(c *rpc.Call) ([]api.ListRow, error) { return s.list(c.Context()), nil })
 	add(api.FnGet, func(_ *rpc.Call, arg api.VMArg) (api.GuestConfig, error) { return s.config(arg.VM) })
 	add(api.FnConfig, s.setConfig)
+	add(api.FnRetype, func(c *rpc.Call, want api.Retype) (api.Retyped, error) {
+		notes, err := s.retype(c, want.VM, want.Type)
+		return api.Retyped{Notes: notes}, err
+	})
 	add(api.FnDelete, s.destroy)
 	add(api.FnPaths, func(_ *rpc.Call, d api.Delete) (api.Deleted, error) {
 		s.mu.Lock()
@@ -108,6 +112,9 @@ func (s *Service) setConfig(c *rpc.Call, want api.GuestConfig) error {
 		p.Name, p.Description, p.Memory, p.VCPUs = want.Name, want.Description, uint64(max(want.Memory, 0)), int(want.VCPUs)
 		p.Firmware, p.Boot = hv.Firmware(want.Firmware), hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline, Order: want.BootOrder}
 		p.Display, p.Autostart = hv.Display{Adapter: want.Display, Audio: want.Audio}, want.Autostart
+		if p.Type == hv.PVH { // what it does not have
+			p.Firmware, p.Display = "", hv.Display{}
+		}
 		switch {
 		case !want.Network:
 			p.NICs = nil
@@ -157,7 +164,10 @@ func (s *Service) hostInfo(c *rpc.Call) (api.HostInfo, error) {
 	if q.Path != "" {
 		info.QEMU = s.opt.Host.QEMUVersion(c.Context())
 	}
-	for _, a := range s.opt.Host.Accel(c.Context()) {
+	accel := s.opt.Host.Accel(c.Context())
+	name, native := hv.NativeVerdict(accel)
+	info.Native, info.NativeWhy, info.NativeCure = name, native.Reason, native.Cure
+	for _, a := range accel {
 		if a.Usable {
 			info.Accel = a.Name
 			break

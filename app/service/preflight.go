@@ -11,12 +11,21 @@ import (
 )
 
 const (
-	// overhead is what a device model needs beside the guest's memory.
-	overhead = 96 * hv.MiB
+	// overhead is what a device model needs beside the guest's memory, and
+	// nativeOverhead what the worker needs that runs a guest by itself.
+	overhead       = 96 * hv.MiB
+	nativeOverhead = 16 * hv.MiB
 	// diskFloor is how much room a disk that grows must have to be started: less,
 	// and the guest would meet a full disk within seconds.
 	diskFloor = 256 * hv.MiB
 )
+
+func overheadOf(spec *hv.Spec) uint64 {
+	if spec.Type == hv.PVH {
+		return nativeOverhead
+	}
+	return overhead
+}
 
 // hostVerdict is what this computer offers to a start.
 type hostVerdict struct {
@@ -31,18 +40,16 @@ func (s *Service) preflight(ctx context.Context, g *guest) (*hv.Spec, hostVerdic
 	spec := g.spec.Clone()
 	s.mu.Unlock()
 	var none hostVerdict
-	if spec.Type == hv.PVH {
-		return nil, none, startFailed(g, "engine", "guests of type pvh need the native engine, which is not part of this version", "create the guest with type hvm")
-	}
 	if err := s.checkMedia(g, spec); err != nil {
 		return nil, none, err
 	}
 	host := hostVerdict{qemu: s.opt.Host.QEMU(ctx), accel: s.opt.Host.Accel(ctx)}
-	if host.qemu.Path == "" {
-		return nil, none, startFailed(g, "qemu", orElse(host.qemu.Missing, "QEMU is not installed"), "")
+	check := checkHVM
+	if spec.Type == hv.PVH {
+		check = checkPVH
 	}
-	if spec.Firmware == hv.UEFI && (host.qemu.OVMFCode == "" || host.qemu.OVMFVars == "") {
-		return nil, none, startFailed(g, "firmware", orElse(host.qemu.Missing, "the firmware for UEFI guests (OVMF) is not installed"), "install it, or set the guest's firmware to BIOS")
+	if err := check(g, spec, host); err != nil {
+		return nil, none, err
 	}
 	if err := s.checkMemory(g, spec); err != nil {
 		return nil, none, err
@@ -51,6 +58,17 @@ func (s *Service) preflight(ctx context.Context, g *guest) (*hv.Spec, hostVerdic
 		return nil, none, err
 	}
 	return spec, host, nil
+}
+
+// checkHVM says why QEMU cannot run the guest here.
+func checkHVM(g *guest, spec *hv.Spec, host hostVerdict) error {
+	if host.qemu.Path == "" {
+		return startFailed(g, "qemu", orElse(host.qemu.Missing, "QEMU is not installed"), "")
+	}
+	if spec.Firmware == hv.UEFI && (host.qemu.OVMFCode == "" || host.qemu.OVMFVars == "") {
+		return startFailed(g, "firmware", orElse(host.qemu.Missing, "the firmware for UEFI guests (OVMF) is not installed"), "install it, or set the guest's firmware to BIOS")
+	}
+	return nil
 }
 
 // checkMedia looks at every file that the guest needs.
@@ -122,7 +140,7 @@ func (s *Service) checkMemory(g *guest, spec *hv.Spec) error {
 		s.log.Warn("tell the host's memory", "err", err)
 		return nil
 	}
-	need := spec.Memory + overhead
+	need := spec.Memory + overheadOf(spec)
 	switch {
 	case need > total:
 		return startFailed(g, "memory", fmt.Sprintf("the guest wants %s of memory and this computer has %s in all", sizeText(int64(spec.Memory)), sizeText(int64(total))), "give the guest less memory")

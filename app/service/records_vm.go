@@ -41,7 +41,7 @@ func (s *Service) publish(g *guest) {
 		put("VM_metrics", g.part(partMetrics), s.metricsRecord(g))
 	}
 	if g.link != nil {
-		if g.spec == nil || g.spec.Display.Adapter != "none" {
+		if g.spec == nil || g.spec.Display.Adapter != "none" && g.spec.Type == hv.HVM {
 			put("console", g.part(partRFB), s.consoleRecord(g, partRFB, api.ProtocolRFB))
 		}
 		put("console", g.part(partVT100), s.consoleRecord(g, partVT100, api.ProtocolVT100))
@@ -113,7 +113,7 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	vm.NameDescription = spec.Description
 	mem := int64(spec.Memory)
 	vm.MemoryTarget, vm.MemoryStaticMax, vm.MemoryDynamicMax, vm.MemoryDynamicMin = mem, mem, mem, mem
-	vm.MemoryStaticMin, vm.MemoryOverhead = int64(hv.MinMemory), int64(overhead)
+	vm.MemoryStaticMin, vm.MemoryOverhead = int64(hv.MinMemory), int64(overheadOf(spec))
 	vm.VCPUsMax, vm.VCPUsAtStartup = int64(spec.VCPUs), int64(spec.VCPUs)
 	vm.ActionsAfterShutdown = orElse(spec.OnPoweroff, "destroy")
 	vm.ActionsAfterReboot = orElse(spec.OnReboot, "restart")
@@ -132,8 +132,10 @@ func describe(vm *api.VM, spec *hv.Spec) {
 			vm.OtherConfig[k] = v
 		}
 	}
-	vm.Platform["vga"] = orElse(spec.Display.Adapter, "virtio")
-	vm.Platform["audio"] = strconv.FormatBool(spec.Display.Audio)
+	if spec.Type == hv.HVM {
+		vm.Platform["vga"] = orElse(spec.Display.Adapter, "virtio")
+		vm.Platform["audio"] = strconv.FormatBool(spec.Display.Audio)
+	}
 	if spec.Machine != "" {
 		vm.Platform["device-model"] = spec.Machine
 	}
@@ -156,6 +158,11 @@ func notes(vm *api.VM, g *guest) {
 	set(api.KeyBroken, g.problem)
 	set(api.KeyLog, g.files.Log())
 	set(api.KeyNotice, g.notice)
+	if g.link != nil {
+		set(api.KeyEngine, g.status.Info.Engine)
+		set(api.KeyAccel, g.status.Info.Accelerator)
+		set(api.KeyAccelReason, g.status.Info.AccelReason)
+	}
 	if g.last != nil && g.power == hv.Halted {
 		set(api.KeyLastExit, string(g.last.Reason))
 		text := g.last.Text

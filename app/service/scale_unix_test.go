@@ -20,7 +20,7 @@ func fill(t testing.TB, guests string, n int) {
 	for i := range n {
 		spec := &hv.Spec{
 			Version: 1, UUID: newUUID(), Name: fmt.Sprintf("guest %04d", i), Type: hv.HVM, VCPUs: 2, Memory: 2 * hv.GiB,
-			Disks: []hv.Disk{ownDisk(), {UUID: newUUID(), Mode: hv.ReadOnly, Kind: hv.KindCDROM}},
+			Disks: []hv.Disk{ownDisk(hv.QCOW2), {UUID: newUUID(), Mode: hv.ReadOnly, Kind: hv.KindCDROM}},
 			NICs:  []hv.NIC{{UUID: newUUID(), MAC: newMAC(), Network: newUUID()}},
 		}
 		dir := filepath.Join(guests, spec.UUID)

@@ -10,7 +10,7 @@
 //	store.go       files: identity, domids, atomic writes; scan.go reads the guests
 //	guest.go       one guest: operations under way, settings
 //	create.go      making guests; trash.go deleting them; media.go images and drives
-//	preflight.go   why a start cannot go well
+//	preflight.go   why a start cannot go well; pvh.go what pvh guests add to it
 //	supervisor.go  starting workers; adopt.go events, adoption, how runs end
 //	netd.go        networks; stats.go figures
 //	methods.go     what clients can call; records_*.go what they see

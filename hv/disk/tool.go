@@ -39,6 +39,30 @@ func (t Tool) Create(ctx context.Context, path string, size int64) error {
 	}, nil)
 }
 
+// CreateRaw makes a blank, sparse raw image of size bytes at path, which must not
+// exist. It needs no tool.
+func CreateRaw(path string, size int64) error {
+	if size <= 0 || size%sector != 0 {
+		return fmt.Errorf("make disk: a size of %d bytes cannot be: whole sectors of %d bytes are needed", size, sector)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make disk: %w", err)
+	}
+	err = f.Truncate(size)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		os.Remove(path)
+		return fmt.Errorf("make disk: %w", err)
+	}
+	return nil
+}
+
 // Copy writes a whole qcow2 copy of src, which has the format that Inspect
 // decided, to dst, which must not exist. progress gets 0 to 1. On failure or
 // cancel nothing is left behind.

@@ -24,12 +24,14 @@ const QEMUVar = "HXEN_QEMU"
 const (
 	qemuName = "qemu-system-x86_64"
 	imgName  = "qemu-img"
+	storage  = "qemu-storage-daemon"
 )
 
 // QEMU is the device model that was found.
 type QEMU struct {
 	Path         string   // of qemu-system-x86_64
 	Img          string   // of qemu-img; empty if missing
+	Storage      string   // of qemu-storage-daemon; empty if missing
 	Version      string   // "7.2.22"
 	Accelerators []string // as `-accel help` lists them: "tcg", "kvm", ...
 	Machine      string   // the newest versioned q35 machine type: "pc-q35-7.2"
@@ -70,7 +72,7 @@ func FindQEMU(ctx context.Context) (QEMU, error) {
 	defer known.mu.Unlock()
 	if known.key == key {
 		q := known.qemu
-		q.Img = locateImg(path) // may have come or gone meanwhile
+		q.Img, q.Storage = locateImg(path), LocateStorage(path) // may have come or gone meanwhile
 		return q, nil
 	}
 	q, err := askQEMU(ctx, path)
@@ -156,9 +158,16 @@ func locateImg(qemu string) string {
 	return p
 }
 
+// LocateStorage returns qemu-storage-daemon, first that of the same installation
+// as qemu, which may be empty.
+func LocateStorage(qemu string) string {
+	p, _ := search([]string{storage}, qemu, folders())
+	return p
+}
+
 // askQEMU asks a QEMU about itself, three questions at the same time.
 func askQEMU(ctx context.Context, path string) (QEMU, error) {
-	q := QEMU{Path: path, Img: locateImg(path)}
+	q := QEMU{Path: path, Img: locateImg(path), Storage: LocateStorage(path)}
 	var errs [3]error
 	var wg sync.WaitGroup
 	ask := func(i int, parse func(string) error, args ...string) {

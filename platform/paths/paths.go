@@ -137,8 +137,10 @@ func (g Guest) Ctl() string        { return socket(g.Run, g.ID, "ctl") }
 // (hv/qemu/names.go).
 func (g Guest) Net(nic int) string { return socket(g.Run, g.ID, fmt.Sprintf("n%d", nic)) }
 
-// Disk is a new disk image in a guest's folder.
-func Disk(guestDir, uuid string) string { return filepath.Join(guestDir, "disk-"+short(uuid)+".qcow2") }
+// Disk is a new disk image in a guest's folder; format is its ending.
+func Disk(guestDir, uuid, format string) string {
+	return filepath.Join(guestDir, "disk-"+short(uuid)+"."+format)
+}
 
 // Network names the files of one network.
 type Network struct {

@@ -97,9 +97,9 @@ func host(store paths.Store) service.Host {
 func hostQEMU(ctx context.Context) hv.QEMUInfo {
 	q, err := hostinfo.FindQEMU(ctx)
 	if err != nil {
-		return hv.QEMUInfo{Missing: err.Error()}
+		return hv.QEMUInfo{Storage: hostinfo.LocateStorage(""), Missing: err.Error()}
 	}
-	info := hv.QEMUInfo{Path: q.Path, Img: q.Img}
+	info := hv.QEMUInfo{Path: q.Path, Img: q.Img, Storage: q.Storage}
 	var missing []hostinfo.Part
 	if q.Img == "" {
 		missing = append(missing, hostinfo.PartImg)
