@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"image/png"
 	"strings"
 
@@ -174,13 +175,16 @@ func (c *consoleWindow) toggleFull() {
 // showBar shows or hides the toolbar in full screen.
 func (c *consoleWindow) showBar(on bool) { c.reveal.show(on) }
 
-// saveScreenshot asks for a file and writes the screen to it as PNG.
 func (c *consoleWindow) saveScreenshot() {
-	img := c.screen.Snapshot()
-	if img == nil {
-		c.toast.show(text.T("There is no picture yet."))
+	if img := c.screen.Snapshot(); img != nil {
+		c.savePicture(img)
 		return
 	}
+	c.toast.show(text.T("There is no picture yet."))
+}
+
+// savePicture asks for a file and writes a picture to it as PNG.
+func (c *consoleWindow) savePicture(img image.Image) {
 	d := dialog.NewFileSave(func(w fyne.URIWriteCloser, err error) {
 		if w == nil {
 			c.failed(text.T("The screenshot could not be saved"), nil, err)
@@ -197,9 +201,7 @@ func (c *consoleWindow) saveScreenshot() {
 	}, c.win)
 	d.SetFilter(storage.NewExtensionFileFilter([]string{".png"}))
 	d.SetFileName(fmt.Sprintf("%s.png", strings.Map(plainRune, c.vm.Name())))
-	size := c.win.Canvas().Size()
-	d.Resize(fyne.NewSize(min(size.Width-30, 760), min(size.Height-30, 520)))
-	d.Show()
+	c.showFiles(d)
 }
 
 // plainRune keeps what may stand in a file's name on every system.

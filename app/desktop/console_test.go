@@ -3,6 +3,7 @@ package desktop
 import (
 	"context"
 	"errors"
+	"image"
 	"io"
 	"net"
 	"strings"
@@ -84,6 +85,26 @@ func TestConsoleCoversWhatIsNotThere(t *testing.T) {
 	s.until("the title", func() bool { return c.win.Title() == "other — HXEN" })
 	s.svc.Remove(vm.Ref)
 	s.until("the window closes with its guest", func() bool { return s.consoles[vm.Ref] == nil })
+}
+
+// TestFileDialogs: what asks for a file shows itself, in small windows too.
+func TestFileDialogs(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("alpine")
+	for _, size := range []fyne.Size{fyne.NewSize(400, 300), fyne.NewSize(1000, 800)} {
+		c.win.Resize(size)
+		for what, ask := range map[string]func(){
+			"screenshot": func() { c.savePicture(image.NewRGBA(image.Rect(0, 0, 8, 8))) },
+			"CD image":   func() { c.chooseFile(t.TempDir(), func(string) {}) },
+		} {
+			ask()
+			top := c.win.Canvas().Overlays().Top()
+			if top == nil {
+				t.Fatalf("%s: no dialog", what)
+			}
+			c.win.Canvas().Overlays().Remove(top)
+		}
+	}
 }
 
 func TestConsoleOpensOncePerGuest(t *testing.T) {

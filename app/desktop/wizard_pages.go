@@ -324,7 +324,13 @@ func (f *frame) chooseFile(path string, chosen func(string)) {
 			}
 		}
 	}
+	f.showFiles(d)
+}
+
+// showFiles shows a file dialog as large as the window has room for. Fyne's
+// Resize needs a dialog that is shown.
+func (f *frame) showFiles(d *dialog.FileDialog) {
+	d.Show()
 	size := f.win.Canvas().Size()
 	d.Resize(fyne.NewSize(min(size.Width-30, 760), min(size.Height-30, 520)))
-	d.Show()
 }
