@@ -5,7 +5,7 @@
 //	cli.go      Main, exit codes, errors, the root command
 //	guests.go   list, uptime, domid, domname, info
 //	power.go    start, shutdown, destroy, reboot, reset, pause, unpause
-//	new.go      new, rename, remove; size.go and forward.go: what its flags hold
+//	new.go      new, rename, retype, remove; size.go and forward.go: what its flags hold
 //	media.go    cd-insert, cd-eject, screenshot, vncviewer
 //	console.go  console; terminal.go: the terminal it takes over
 //	demo.go     demo; initramfs.go and demo/: what its guest boots
@@ -46,9 +46,12 @@ type Options struct {
 	Version string
 	// Service serves the store until ctx ends; ready is called once, when it answers.
 	Service func(ctx context.Context, store paths.Store, ready func()) error
-	In      io.Reader
-	Out     io.Writer
-	Err     io.Writer
+	// SelfTest runs this computer's accelerator through its cases and reports each
+	// as it ends. An error says why they cannot be run.
+	SelfTest func(ctx context.Context, report func(SelfTestCase)) error
+	In       io.Reader
+	Out      io.Writer
+	Err      io.Writer
 }
 
 // app is one run of the command line.
@@ -147,7 +150,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such guest, 130 cancelled.`),
 			root.AddCommand(c)
 		}
 	}
-	add("guest", a.newCommand(), a.demoCommand(), a.listCommand(), a.renameCommand(), a.removeCommand(),
+	add("guest", a.newCommand(), a.demoCommand(), a.listCommand(), a.renameCommand(), a.retypeCommand(), a.removeCommand(),
 		a.uptimeCommand(), a.domidCommand(), a.domnameCommand())
 	add("run", a.powerCommands()...)
 	add("run", a.consoleCommand(), a.vncviewerCommand(), a.screenshotCommand(), a.cdInsertCommand(), a.cdEjectCommand())

@@ -40,6 +40,10 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"new", "x"}, exitUsage, "nothing to boot from"},
 		{[]string{"new", "x", "--iso", "a", "--disk", "b"}, exitUsage, "cannot be used together"},
 		{[]string{"new", "x", "--disk-size", "1G", "--forward", "22"}, exitUsage, "2222:22"},
+		{[]string{"new", "x", "--type", "pv", "--kernel", "k"}, exitUsage, "hvm or pvh"},
+		{[]string{"new", "x", "--type", "pvh", "--disk", "d"}, exitUsage, "--kernel"},
+		{[]string{"new", "x", "--iso", "a", "--kernel", "b"}, exitUsage, "cannot be used together"},
+		{[]string{"retype", "x", "pv"}, exitUsage, "hvm or pvh"},
 		{[]string{"service"}, exitFailed, "no service in this test"},
 	} {
 		code, _, errs := run(t, c.args...)
@@ -70,6 +74,38 @@ func TestManualPages(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(dir, "hxen-new.1"))
 	if err != nil || !bytes.Contains(page, []byte("disk-size")) || !bytes.Contains(page, []byte("HXEN 1.2.3")) {
 		t.Errorf("hxen-new.1: %v\n%.400s", err, page)
+	}
+}
+
+// A line per case, and an exit code that tells; without an accelerator the reason.
+func TestSelfTestLines(t *testing.T) {
+	run := func(asJSON bool, test func(func(SelfTestCase)) error) (string, error) {
+		var out bytes.Buffer
+		a := &app{Options: Options{Out: &out, SelfTest: func(_ context.Context, report func(SelfTestCase)) error { return test(report) }}}
+		err := a.selfTest(t.Context(), asJSON)
+		return out.String(), err
+	}
+	good := func(report func(SelfTestCase)) error {
+		report(SelfTestCase{Name: "ports", State: CasePass})
+		report(SelfTestCase{Name: "state", State: CaseSkip, Detail: "not here"})
+		return nil
+	}
+	out, err := run(false, good)
+	if want := "pass  ports\nskip  state                                    not here\n0 of 2 cases failed\n"; err != nil || out != want {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err = run(true, good); err != nil || !strings.Contains(out, `"state": "skip"`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	out, err = run(false, func(report func(SelfTestCase)) error {
+		report(SelfTestCase{Name: "ports", State: CaseFail, Detail: "it hung"})
+		return nil
+	})
+	if !errors.Is(err, exitCode(exitFailed)) || !strings.Contains(out, "1 of 1 cases failed") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err = run(false, func(func(SelfTestCase)) error { return errors.New("no KVM") }); err == nil || !strings.Contains(err.Error(), "no KVM") {
+		t.Errorf("%v", err)
 	}
 }
 

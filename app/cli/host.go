@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -16,14 +17,21 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, selfTest bool
 	cmd := &cobra.Command{
 		Use: "doctor", Args: cobra.NoArgs,
 		Short: text.T("Check this computer: what works, what does not, and what cures it"),
 		Long: text.T(`Check what guests need of this computer. The exit code is 1 when something keeps
-guests from running. No service is needed, and none is started.`),
-		Example: "  hxen doctor\n  hxen doctor --json",
+guests from running. No service is needed, and none is started.
+
+With --self-test it runs the accelerator through the cases that guests of type
+pvh depend on, each in a process of its own, and prints a line for each. The exit
+code is 1 when one fails, or when they cannot be run.`),
+		Example: "  hxen doctor\n  hxen doctor --json\n  hxen doctor --self-test",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if selfTest {
+				return a.selfTest(cmd.Context(), asJSON)
+			}
 			store, err := paths.Default()
 			if err != nil {
 				return err
@@ -45,7 +53,50 @@ guests from running. No service is needed, and none is started.`),
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, text.T("print JSON"))
+	cmd.Flags().BoolVar(&selfTest, "self-test", false, text.T("test the accelerator, case by case"))
 	return cmd
+}
+
+// How a case of the self-test came out.
+const (
+	CasePass = "pass"
+	CaseFail = "fail"
+	CaseSkip = "skip" // the accelerator does not have what the case is about
+)
+
+// SelfTestCase is one case of the accelerator's self-test.
+type SelfTestCase struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`            // CasePass, CaseFail, CaseSkip
+	Detail string `json:"detail,omitempty"` // why not
+}
+
+func (a *app) selfTest(ctx context.Context, asJSON bool) error {
+	cases := []SelfTestCase{}
+	failed := 0
+	err := a.SelfTest(ctx, func(c SelfTestCase) {
+		cases = append(cases, c)
+		if c.State == CaseFail {
+			failed++
+		}
+		if !asJSON {
+			fmt.Fprintln(a.Out, strings.TrimSpace(fmt.Sprintf("%-5s %-40s %s", c.State, c.Name, printable(c.Detail))))
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", text.T("the self-test cannot be run"), err)
+	}
+	if asJSON {
+		if err := a.json(cases); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(a.Out, text.T("%d of %d cases failed", failed, len(cases)))
+	}
+	if failed > 0 {
+		return exitCode(exitFailed)
+	}
+	return nil
 }
 
 func (a *app) printChecks(checks []hostinfo.Check) {

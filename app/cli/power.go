@@ -66,7 +66,7 @@ func (a *app) power(verb, short, example string, do powerFunc) *cobra.Command {
 					return cmd.Context().Err()
 				}
 				if err != nil && !errors.Is(err, client.ErrNoGuest) {
-					err = fmt.Errorf("%s: %w", name, err)
+					err = fmt.Errorf("%s: %w%s", name, err, runAs(err, row))
 				}
 				if err != nil {
 					failed = append(failed, err)
@@ -75,6 +75,15 @@ func (a *app) power(verb, short, example string, do powerFunc) *cobra.Command {
 			return errors.Join(failed...)
 		},
 	}
+}
+
+// runAs says how a guest that cannot be started can be run all the same.
+func runAs(err error, row api.ListRow) string {
+	var e *api.Error
+	if !errors.As(err, &e) || e.RunAs() == "" {
+		return ""
+	}
+	return text.T("\nOr run it as %s: hxen retype %s %s", e.RunAs(), quoted(row.Name), e.RunAs())
 }
 
 // shutdown asks the guest, and offers the power switch to a person when the

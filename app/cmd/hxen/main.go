@@ -1,6 +1,6 @@
 // Command hxen is HXEN's command line and, as "hxen service", its daemon. It
 // only puts the parts together: main.go for the command line, daemon.go for the
-// service.
+// service, selftest.go for "hxen doctor --self-test".
 package main
 
 import (
@@ -15,8 +15,9 @@ var version = "dev"
 
 func main() {
 	accel.ProbeChild() // in the child that probes the accelerator this does not return
+	selfTestChild()    // likewise
 	os.Exit(cli.Main(cli.Options{
-		Version: version, Service: serve,
+		Version: version, Service: serve, SelfTest: selfTest,
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 	}, os.Args[1:]))
 }
