@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -31,16 +30,16 @@ func (m *Machine) onEvent(e qmp.Event) {
 		m.mu.Lock()
 		m.panicked = true
 		m.mu.Unlock()
-		m.events.put(hv.Event{Kind: hv.EventNotice, Text: "the guest's system has crashed"})
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: "the guest's system has crashed"})
 	case "BLOCK_IO_ERROR":
-		m.events.put(hv.Event{Kind: hv.EventIOError, Object: m.diskOf(text(e, "node-name")), Text: ioError(e)})
+		m.events.Put(hv.Event{Kind: hv.EventIOError, Object: m.diskOf(text(e, "node-name")), Text: ioError(e)})
 	case "BLOCK_IMAGE_CORRUPTED":
-		m.events.put(hv.Event{Kind: hv.EventIOError, Object: m.diskOf(text(e, "node-name")),
+		m.events.Put(hv.Event{Kind: hv.EventIOError, Object: m.diskOf(text(e, "node-name")),
 			Text: "a disk image is damaged: " + printable(text(e, "msg"))})
 	case "DEVICE_TRAY_MOVED":
 		m.trayMoved(e)
 	case "MEMORY_FAILURE":
-		m.events.put(hv.Event{Kind: hv.EventNotice, Text: "the host's memory has failed under the guest"})
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: "the host's memory has failed under the guest"})
 	case "VSERPORT_CHANGE":
 		if open, _ := e.Data["open"].(bool); text(e, "id") == agentID {
 			m.agent.setOpen(open)
@@ -65,7 +64,7 @@ func (m *Machine) reset(e qmp.Event) {
 	if guest, _ := e.Data["guest"].(bool); !guest {
 		return
 	}
-	m.events.put(hv.Event{Kind: hv.EventReboot, Text: "the guest restarted itself"})
+	m.events.Put(hv.Event{Kind: hv.EventReboot, Text: "the guest restarted itself"})
 	if m.spec.OnReboot != "destroy" || m.rebooted {
 		return
 	}
@@ -90,7 +89,7 @@ func (m *Machine) setState(s hv.PowerState) {
 	m.state = s
 	m.mu.Unlock()
 	if changed {
-		m.events.put(hv.Event{Kind: hv.EventState, State: s})
+		m.events.Put(hv.Event{Kind: hv.EventState, State: s})
 	}
 }
 
@@ -108,7 +107,7 @@ func (m *Machine) whyStopped() {
 		return
 	}
 	if v.Status == "internal-error" {
-		m.events.put(hv.Event{Kind: hv.EventNotice, Text: "the accelerator " + m.info.Accelerator +
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: "the accelerator " + m.info.Accelerator +
 			" failed and the guest cannot go on: power it off and start it again"})
 	}
 }
@@ -146,85 +145,5 @@ func (m *Machine) trayMoved(e qmp.Event) {
 	if open, _ := e.Data["tray-open"].(bool); open {
 		words = "a CD drive was opened"
 	}
-	m.events.put(hv.Event{Kind: hv.EventMedia, Object: m.spec.Disks[i].UUID, Text: words})
-}
-
-// maxQueue bounds events that nobody reads yet. Only state events, which a guest
-// cannot cause at will, go beyond it.
-const maxQueue = 1024
-
-// queue hands events on without ever blocking who puts them.
-type queue struct {
-	out      chan hv.Event
-	wake     chan struct{} // has room for one
-	drop     chan struct{} // closed by abandon
-	finished chan struct{} // closed after out
-	once     sync.Once
-
-	mu     sync.Mutex
-	items  []hv.Event // guarded by mu
-	closed bool       // guarded by mu
-}
-
-func newQueue() *queue {
-	q := &queue{
-		out: make(chan hv.Event), wake: make(chan struct{}, 1),
-		drop: make(chan struct{}), finished: make(chan struct{}),
-	}
-	go q.run()
-	return q
-}
-
-func (q *queue) put(e hv.Event) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if n := len(q.items); e.Kind != hv.EventState && n > 0 && (n >= maxQueue || q.items[n-1] == e) {
-		return
-	}
-	q.items = append(q.items, e)
-	q.poke()
-}
-
-func (q *queue) poke() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// close has out closed after the last event.
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	q.poke()
-}
-
-// abandon has the rest dropped.
-func (q *queue) abandon() { q.once.Do(func() { close(q.drop) }) }
-
-func (q *queue) run() {
-	defer close(q.finished)
-	defer close(q.out)
-	for {
-		q.mu.Lock()
-		items, closed := q.items, q.closed
-		q.items = nil
-		q.mu.Unlock()
-		for _, e := range items {
-			select {
-			case q.out <- e:
-			case <-q.drop:
-				return
-			}
-		}
-		if closed {
-			return
-		}
-		select {
-		case <-q.wake:
-		case <-q.drop:
-			return
-		}
-	}
+	m.events.Put(hv.Event{Kind: hv.EventMedia, Object: m.spec.Disks[i].UUID, Text: words})
 }

@@ -19,8 +19,7 @@ func (m *Machine) watch() {
 	m.names.remove()
 	m.exit, m.fault = m.reason()
 	m.setState(hv.Halted)
-	m.events.close()
-	<-m.events.finished
+	m.events.Close()
 	close(m.gone)
 }
 

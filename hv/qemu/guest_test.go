@@ -334,8 +334,8 @@ func TestResets(t *testing.T) {
 		e.Timestamp.Seconds, e.Timestamp.Microseconds = 1000+ms/1000, ms%1000*1000
 		return e
 	}
-	m := &Machine{events: newQueue()}
-	defer m.events.abandon()
+	m := &Machine{events: hv.NewEventQueue()}
+	defer m.events.Abandon()
 	for _, step := range []struct {
 		e      qmp.Event
 		reboot bool
@@ -345,7 +345,7 @@ func TestResets(t *testing.T) {
 		{reset(8100, true), true}, {reset(11200, true), true}, // a guest that restarts all the time
 	} {
 		m.onEvent(step.e)
-		m.events.put(hv.Event{Kind: hv.EventMedia}) // a mark
+		m.events.Put(hv.Event{Kind: hv.EventMedia}) // a mark
 		var got []hv.Event
 		for len(got) == 0 || got[len(got)-1].Kind != hv.EventMedia {
 			got = append(got, <-m.Events())
@@ -359,9 +359,9 @@ func TestResets(t *testing.T) {
 // TestAcceleratorFails: KVM and its like stop a guest that they cannot run on;
 // QEMU tells only who asks.
 func TestAcceleratorFails(t *testing.T) {
-	m := &Machine{events: newQueue(), state: hv.Running, info: hv.MachineInfo{Accelerator: "kvm"}}
+	m := &Machine{events: hv.NewEventQueue(), state: hv.Running, info: hv.MachineInfo{Accelerator: "kvm"}}
 	m.host.Log = slog.New(slog.DiscardHandler)
-	defer m.events.abandon()
+	defer m.events.Abandon()
 	var theirs net.Conn
 	m.mon, theirs = fakeQEMU(t, m.onEvent, func(execute, id string) string {
 		return `{"return": {"status": "internal-error", "running": false}, "id": "` + id + `"}`

@@ -23,10 +23,10 @@ type Machine struct {
 	caps  caps
 	child *child
 
-	mon    *Monitor // set by connect
-	serial *console // set by connect
-	agent  *agent   // set by connect
-	events *queue   // closed by watch
+	mon    *Monitor       // set by connect
+	serial *console       // set by connect
+	agent  *agent         // set by connect
+	events *hv.EventQueue // closed by watch
 	gone   chan struct{}
 	exit   hv.ExitReason // valid after gone
 	fault  error         // valid after gone
@@ -62,7 +62,7 @@ func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *
 	}
 	return &Machine{
 		spec: s, host: h, names: n, info: info, caps: c, child: ch,
-		events: newQueue(), gone: make(chan struct{}), state: state,
+		events: hv.NewEventQueue(), gone: make(chan struct{}), state: state,
 		generation: map[int]int{},
 	}
 }
@@ -92,7 +92,7 @@ func (m *Machine) connect(ctx context.Context, p *plugs) error {
 func (m *Machine) abandon() {
 	m.child.kill()
 	m.hangUp()
-	m.events.abandon()
+	m.events.Abandon()
 }
 
 // hangUp closes our ends of QEMU's sockets.
@@ -112,7 +112,7 @@ func (m *Machine) hangUp() {
 func (m *Machine) Info() hv.MachineInfo { return m.info }
 
 // Events is the stream of events.
-func (m *Machine) Events() <-chan hv.Event { return m.events.out }
+func (m *Machine) Events() <-chan hv.Event { return m.events.Out() }
 
 // qmp gives go-qemu's generated commands with a context.
 func (m *Machine) qmp(ctx context.Context) *raw.Monitor { return raw.NewMonitor(m.mon.With(ctx)) }
@@ -222,7 +222,7 @@ func (m *Machine) Close() error {
 			return err
 		}
 	}
-	m.events.abandon()
+	m.events.Abandon()
 	<-m.gone
 	return nil
 }
