@@ -41,6 +41,7 @@ type consoleWindow struct {
 	lost    error
 	onTab   bool // the serial line is shown
 	typing  context.CancelFunc
+	dialled bool // the screen was started
 	started bool
 	covered bool // the cover took the keyboard from the guest
 }
@@ -122,9 +123,21 @@ func newConsoleWindow(a *App, vm *model.VM) *consoleWindow {
 		}
 	})
 	c.win.Canvas().Focus(c.screen)
+	if vm.NoScreen() != "" {
+		c.switchTab()
+		return c
+	}
 	c.refresh()
-	c.screen.Start()
+	c.startScreen()
 	return c
+}
+
+// startScreen has the screen dialled, once: a guest without one may be given one.
+func (c *consoleWindow) startScreen() {
+	if !c.dialled && c.vm.NoScreen() == "" {
+		c.dialled = true
+		c.screen.Start()
+	}
 }
 
 func (c *consoleWindow) build() {
@@ -275,6 +288,8 @@ func (c *consoleWindow) cover() cover {
 		return cover{title: text.T("Paused"), label: text.T("Resume"), do: power(model.OpResume), veil: true}
 	case c.onTab:
 		return cover{}
+	case vm.NoScreen() != "":
+		return cover{title: text.T("No screen"), words: vm.NoScreen()}
 	case !c.live && c.started:
 		x := cover{title: text.T("Reconnecting…"), busy: true, veil: true}
 		if p, is := model.Explain("", nil, c.lost); is {

@@ -219,6 +219,8 @@ func (c *consoleWindow) switchTab() {
 	label := text.T("Serial")
 	if c.onTab {
 		view, label = c.serial.view(), text.T("Screen")
+	} else {
+		c.startScreen()
 	}
 	c.squeeze.rename(c.tab, label)
 	c.center.Objects[0] = view

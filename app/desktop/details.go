@@ -299,7 +299,12 @@ func systemFacts(vm *model.VM) []fact {
 	if b.Reason != "" {
 		runs += "\n" + b.Reason
 	}
-	out := []fact{{text.T("Runs on"), runs}, {text.T("Firmware"), strings.ToUpper(vm.Firmware())}}
+	out := []fact{{text.T("Runs on"), runs}}
+	if vm.PVH() {
+		out = append(out, fact{text.T("Type"), text.T("Xen PVH, a Linux kernel without firmware")})
+	} else {
+		out = append(out, fact{text.T("Firmware"), strings.ToUpper(vm.Firmware())})
+	}
 	if e := vm.LastExit(); e != "" {
 		out = append(out, fact{text.T("Last run"), e})
 	}

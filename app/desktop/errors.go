@@ -19,9 +19,43 @@ import (
 // failed shows an error: what failed, why, what to do. Nil and what the user
 // cancelled show nothing.
 func (f *frame) failed(what string, vm *model.VM, err error) {
-	if p, is := model.Explain(what, vm, err); is {
-		f.showProblem(p)
+	p, is := model.Explain(what, vm, err)
+	if !is {
+		return
 	}
+	m := f.showProblem(p)
+	if p.RunAs != "" {
+		f.offerRunAs(m, vm, p.RunAs)
+	}
+}
+
+// offerRunAs puts into the dialog of a start that failed the one click that runs
+// the guest all the same.
+func (f *frame) offerRunAs(m *modal, vm *model.VM, to string) {
+	run := f.iconButton(text.T("Run as %s (slower, emulated)", to), theme.MediaPlayIcon(), func() {
+		m.close()
+		vm.RunAs(to, func(notes []string, err error) {
+			if err != nil {
+				f.failed(text.T("%s could not be run as %s", vm.Name(), to), vm, err)
+				return
+			}
+			f.tell(text.T("%s runs as %s now", vm.Name(), to), strings.Join(notes, "\n\n"))
+		})
+	})
+	m.atLeft(run)
+	m.focus(run)
+}
+
+// tell shows what the user should know and need not answer.
+func (f *frame) tell(title, words string) {
+	label := widget.NewLabel(words)
+	label.Wrapping = fyne.TextWrapWord
+	label.Selectable = true
+	var m *modal
+	ok := f.button(text.T("Close"), func() { m.close() })
+	ok.Importance = widget.HighImportance
+	m = f.modal(title, container.NewVScroll(label), fyne.NewSize(520, 260), ok)
+	m.focus(ok)
 }
 
 func (f *frame) showProblem(p model.Problem) *modal {

@@ -119,6 +119,9 @@ func (p *preview) set(vm *model.VM) {
 		hint = vm.StateText()
 		if vm.Is(model.Running) {
 			hint = text.T("No picture yet")
+			if vm.NoScreen() != "" {
+				hint = text.T("No screen: serial console")
+			}
 		}
 	}
 	if p.hint.Text == hint && p.img.Image == img {

@@ -85,6 +85,10 @@ func bootOrders() []struct{ letters, words string } {
 
 func (w *settings) boot(f *frame, rows *form) {
 	c := &w.state.Config
+	if w.state.VM.PVH() {
+		w.kernel(f, rows, text.T("What the guest boots: a Linux kernel on this computer."))
+		return
+	}
 	fw := f.choice([]string{"BIOS", "UEFI"}, strings.ToUpper(c.Firmware), func(v string) { c.Firmware = strings.ToLower(v); w.refresh() })
 	rows.add(text.T("Firmware"), fw, nil)
 	now, words := c.BootOrder, []string{}
@@ -103,13 +107,19 @@ func (w *settings) boot(f *frame, rows *form) {
 		w.refresh()
 	})
 	rows.add(text.T("Boot order"), order, nil)
+	w.inputs = append(w.inputs, fw, order)
+	w.kernel(f, rows, text.T("Empty: the firmware boots from disk or CD."))
+}
+
+func (w *settings) kernel(f *frame, rows *form, about string) {
+	c := &w.state.Config
 	kernel := f.entry(c.Kernel, func(v string) { c.Kernel = strings.TrimSpace(v); w.refresh() })
 	initrd := f.entry(c.Initrd, func(v string) { c.Initrd = strings.TrimSpace(v); w.refresh() })
 	cmd := f.entry(c.Cmdline, func(v string) { c.Cmdline = v; w.refresh() })
-	rows.add(text.T("Kernel"), kernel, hint(text.T("Empty: the firmware boots from disk or CD.")))
+	rows.add(text.T("Kernel"), kernel, hint(about))
 	rows.add(text.T("Initial RAM disk"), initrd, nil)
 	rows.add(text.T("Command line"), cmd, nil)
-	w.inputs = append(w.inputs, fw, order, kernel, initrd, cmd)
+	w.inputs = append(w.inputs, kernel, initrd, cmd)
 }
 
 func (w *settings) devices(f *frame, rows *form) {
@@ -119,6 +129,10 @@ func (w *settings) devices(f *frame, rows *form) {
 	forwards := f.lines(w.state.Forwards, 2, func(v string) { w.state.Forwards = v; w.refresh() })
 	forwards.SetPlaceHolder("2222:22")
 	rows.add(text.T("Forwards"), forwards, hint(text.T("One a line, HOST-PORT:GUEST-PORT. 2222:22 makes the guest's port 22 reachable as port 2222 of this computer. Start a line with udp for UDP.")))
+	w.inputs = append(w.inputs, net, forwards)
+	if w.state.VM.PVH() {
+		return // it has neither screen nor sound
+	}
 	names := map[string]string{"virtio": text.T("Virtio (modern systems)"), "std": text.T("Standard VGA (old systems)"), "none": text.T("None, serial console only")}
 	options := []string{names["virtio"], names["std"], names["none"]}
 	if names[c.Display] == "" {
@@ -136,7 +150,7 @@ func (w *settings) devices(f *frame, rows *form) {
 	rows.add(text.T("Screen"), display, nil)
 	audio := f.check(text.T("Sound card"), c.Audio, func(on bool) { c.Audio = on; w.refresh() })
 	rows.add(text.T("Sound"), audio, nil)
-	w.inputs = append(w.inputs, net, forwards, display, audio)
+	w.inputs = append(w.inputs, display, audio)
 }
 
 // refresh enables what can be changed now and says what forbids saving.

@@ -88,10 +88,31 @@ func (w *wizard) sourcePage() (fyne.CanvasObject, fyne.Focusable) {
 		rows.add(text.T("Initial RAM disk"), initrd, nil)
 		cmd := f.entry(s.Cmdline, func(v string) { s.Cmdline = v })
 		cmd.SetPlaceHolder("console=ttyS0")
+		if s.PVH {
+			cmd.SetPlaceHolder("console=hvc0")
+		}
 		rows.add(text.T("Command line"), cmd, nil)
+		rows.add(text.T("Run as"), w.typeChoice(), nil)
 		first = e
 	}
 	return rows.box, first
+}
+
+// typeChoice asks which type the guest shall be. Where pvh cannot be had, it is
+// greyed and says why.
+func (w *wizard) typeChoice() fyne.CanvasObject {
+	s, f := w.state, w.frame
+	why := s.NoPVH()
+	pvh := f.check(text.T("Xen PVH guest, run by HXEN itself"), s.PVH && why == "", func(on bool) {
+		s.PVH = on
+		w.show()
+	})
+	about := text.T("For Linux kernels made for Xen too, as distributions' are. Starts at once and needs little; it has a serial console and no screen. Without it QEMU runs the kernel in a whole machine.")
+	if why != "" {
+		pvh.Disable()
+		about = text.T("Not on this computer as it is now: %s", why)
+	}
+	return container.New(tight{}, pvh, hint(about))
 }
 
 // resourcesPage asks for memory, processors, disk and firmware, with what the
@@ -125,6 +146,9 @@ func (w *wizard) resourcesPage() (fyne.CanvasObject, fyne.Focusable) {
 			room = text.T("Takes room as it fills; %s are free. 0 for no disk", text.Size(limit.DiskFree>>30<<30))
 		}
 		rows.add(text.T("New disk"), disk.box, hint(room))
+	}
+	if !s.HasFirmware() {
+		return rows.box, mem.entry
 	}
 	bios, uefi := "BIOS", "UEFI"
 	now := bios

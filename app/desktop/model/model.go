@@ -30,6 +30,9 @@ type Service interface {
 	Rename(ctx context.Context, vm api.Ref, name string) error
 	Config(ctx context.Context, vm api.Ref) (api.GuestConfig, error)
 	SetConfig(ctx context.Context, c api.GuestConfig) error
+	// Retype makes a halted guest one of the other type, hvm or pvh, and returns
+	// what was changed and what its own files may name, a sentence each.
+	Retype(ctx context.Context, vm api.Ref, to string) ([]string, error)
 	Paths(ctx context.Context, vm api.Ref) (api.Deleted, error)
 	Delete(ctx context.Context, d api.Delete) (api.Deleted, error)
 	Create(ctx context.Context, g api.NewGuest) (api.Created, error)

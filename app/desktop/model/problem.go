@@ -18,6 +18,9 @@ type Problem struct {
 	Why  string
 	Cure string
 	Log  string // path of a log, if there is one
+	// RunAs is the type as which the guest can be run here although it cannot be
+	// started as it is: hvm; empty if there is none.
+	RunAs string
 }
 
 // Explain turns an error into a Problem; vm may be nil. Nil and a cancelled
@@ -32,10 +35,17 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 		if e.Code == api.ErrTaskCancelled {
 			return Problem{}, false
 		}
+		if vm != nil {
+			p.RunAs = e.RunAs()
+		}
 		if p.Cure = sentence(e.Cure()); p.Cure != "" {
 			why := *e
 			why.Params = append([]string(nil), e.Params...)
-			why.Params[len(why.Params)-1] = ""
+			for i, x := range why.Params {
+				if x == e.Cure() {
+					why.Params[i] = ""
+				}
+			}
 			p.Why = sentence(why.Error())
 		}
 	}

@@ -178,6 +178,11 @@ func (r *Remote) SetConfig(ctx context.Context, g api.GuestConfig) error {
 	return r.do(func(c *client.Client) error { return c.SetConfig(ctx, g) })
 }
 
+// Retype implements Service.
+func (r *Remote) Retype(ctx context.Context, vm api.Ref, to string) ([]string, error) {
+	return get(r, func(c *client.Client) ([]string, error) { return c.Retype(ctx, vm, to) })
+}
+
 // Paths implements Service.
 func (r *Remote) Paths(ctx context.Context, vm api.Ref) (api.Deleted, error) {
 	return get(r, func(c *client.Client) (api.Deleted, error) { return c.DeletePaths(ctx, vm) })

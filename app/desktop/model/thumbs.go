@@ -69,7 +69,7 @@ func (t *Thumbs) Run(ctx context.Context) {
 func (t *Thumbs) running() []api.Ref {
 	var out []api.Ref
 	for _, vm := range t.want() {
-		if vm.Is(Running) && !vm.gone && t.lib.state == Online {
+		if vm.Is(Running) && !vm.gone && vm.NoScreen() == "" && t.lib.state == Online {
 			out = append(out, vm.Ref)
 		}
 	}

@@ -12,6 +12,10 @@ import (
 	"github.com/hxen-project/hxen/app/text"
 )
 
+// pvh is the type of guests that are a Linux kernel, run by HXEN itself; the
+// other, hvm, is a whole machine, run by QEMU.
+const pvh = "pvh"
+
 // VM is one guest as the service last told. It stays the same object for the
 // guest's life.
 type VM struct {
@@ -122,7 +126,7 @@ type Badge struct {
 // Text is the badge in short: "QEMU · KVM".
 func (b Badge) Text() string {
 	name := map[string]string{"qemu": "QEMU", "native": text.T("Native")}
-	accel := map[string]string{"kvm": "KVM", "tcg": text.T("emulated"), "whpx": "WHPX", "hvf": "HVF"}
+	accel := map[string]string{"kvm": "KVM", "tcg": text.T("emulated"), "whpx": "WHPX", "hvf": "HVF", "none": text.T("cannot run here")}
 	parts := []string{}
 	for _, p := range []struct {
 		key   string
@@ -146,12 +150,18 @@ func (v *VM) Badge() Badge {
 	}
 	if b.Engine == "" {
 		b.Engine = "qemu"
-		if v.Record.DomainType == "pvh" {
+		if v.PVH() {
 			b.Engine = "native"
 		}
 	}
 	if h := v.lib.host; b.Accel == "" && h != nil {
 		b.Accel, b.Reason = h.Accel, h.AccelWhy
+		if v.PVH() {
+			b.Accel, b.Reason = h.Native, h.NativeWhy
+			if b.Accel == "" {
+				b.Accel = "none"
+			}
+		}
 	}
 	b.Slow = b.Accel == "tcg"
 	return b
@@ -198,7 +208,35 @@ func (v *VM) Log() string {
 	return v.Record.OtherConfig[api.KeyLog]
 }
 
-// Firmware is bios or uefi.
+// PVH reports whether the guest is a Linux kernel run by HXEN itself rather than
+// a whole machine run by QEMU.
+func (v *VM) PVH() bool { return v.Record.DomainType == pvh }
+
+// NoScreen says why the guest has no screen; empty if it has one.
+func (v *VM) NoScreen() string {
+	switch {
+	case v.PVH():
+		return text.T("A guest of type pvh has no screen; its serial console shows what it says.")
+	case v.Record.Platform["vga"] == "none":
+		return text.T("This guest was made without a screen; its serial console shows what it says.")
+	}
+	return ""
+}
+
+// RunAs makes the guest one of the other type and starts it. done gets what was
+// changed for that, a sentence each.
+func (v *VM) RunAs(to string, done func(notes []string, err error)) {
+	ref := v.Ref
+	var notes []string
+	v.lib.Async(func(ctx context.Context) (err error) {
+		if notes, err = v.lib.svc.Retype(ctx, ref, to); err != nil {
+			return err
+		}
+		return v.lib.svc.Do(ctx, ref, OpStart)
+	}, func(err error) { done(notes, err) })
+}
+
+// Firmware is bios or uefi, empty for a guest that has none.
 func (v *VM) Firmware() string { return v.Record.HVMBootParams[api.KeyFirmware] }
 
 // Addresses are the guest's network addresses as far as they are known: from

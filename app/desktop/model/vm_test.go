@@ -3,6 +3,7 @@ package model_test
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/hxen-project/hxen/app/api"
@@ -66,6 +67,40 @@ func TestBadgeSaysWhatRunsTheGuestAndWhy(t *testing.T) {
 	}
 	if b := lib.Find("on").Badge(); !b.Slow || b.Reason != "KVM is not there." {
 		t.Errorf("the reason is lost: %+v", b)
+	}
+}
+
+// A pvh guest has no screen, says when it cannot run here, and runs as hvm on one
+// click.
+func TestPVHGuest(t *testing.T) {
+	s := modeltest.New()
+	s.SetHost(func(h *api.HostInfo) { h.Native, h.NativeWhy, h.NativeCure = "", "KVM is not there", "load it" })
+	s.Add("pv", model.Halted, func(v *api.VM) { v.DomainType = "pvh" })
+	lib, turn := online(t, s)
+	turn.until(t, "the guest", func() bool { return lib.Find("pv") != nil && lib.Host() != nil })
+	vm := lib.Find("pv")
+	if b := vm.Badge(); b.Text() != "Native · cannot run here" || b.Reason != "KVM is not there" || b.Slow {
+		t.Errorf("badge %q: %+v", b.Text(), b)
+	}
+	if vm.NoScreen() == "" {
+		t.Error("it has a screen")
+	}
+	err := api.NewError(api.ErrNoAccelerator, string(vm.Ref), "accelerator", "KVM is not there", "load it", "hvm")
+	p, _ := model.Explain("pv could not be started", vm, err)
+	if p.RunAs != "hvm" || p.Cure != "Load it." || strings.Contains(p.Why, "load it") {
+		t.Errorf("%+v", p)
+	}
+	var notes []string
+	ended := false
+	vm.RunAs(p.RunAs, func(n []string, err error) {
+		notes, ended = n, true
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	turn.until(t, "it runs", func() bool { return ended && vm.Is(model.Running) })
+	if vm.PVH() || len(notes) == 0 || vm.NoScreen() != "" {
+		t.Errorf("as hvm: %+v, notes %q", vm.Record, notes)
 	}
 }
 

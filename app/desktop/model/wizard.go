@@ -49,6 +49,7 @@ type Wizard struct {
 	Kernel   string
 	Initrd   string
 	Cmdline  string
+	PVH      bool // run the kernel as a guest of type pvh
 
 	Memory   int64 // bytes
 	VCPUs    int64
@@ -265,6 +266,22 @@ func (w *Wizard) Limits() Limits {
 	return Limits{MemoryLeast: memoryLeast, MemoryMost: max(h.Memory, memoryLeast), CPUsMost: max(int64(h.CPUs), 1), DiskFree: h.DiskFree}
 }
 
+// NoPVH says why a kernel cannot be run as a guest of type pvh on this computer,
+// with the cure; empty if it can.
+func (w *Wizard) NoPVH() string {
+	h := w.host()
+	if h.Native != "" {
+		return ""
+	}
+	return strings.TrimSpace(sentence(h.NativeWhy) + " " + sentence(h.NativeCure))
+}
+
+// pvh reports whether the guest will be one of that type.
+func (w *Wizard) pvh() bool { return w.PVH && w.Source == FromKernel && w.NoPVH() == "" }
+
+// HasFirmware reports whether the guest has firmware to choose.
+func (w *Wizard) HasFirmware() bool { return !w.pvh() }
+
 // HasNewDisk reports whether the source may come with a new blank disk.
 func (w *Wizard) HasNewDisk() bool { return w.Source == FromISO || w.Source == FromBlank }
 
@@ -337,7 +354,7 @@ func (w *Wizard) resourceProblems() []string {
 	if w.HasNewDisk() && w.DiskSize != 0 && (w.DiskSize < diskLeast || w.DiskSize > diskMost) {
 		out = append(out, text.T("A disk can have %s to %s.", text.Size(diskLeast), text.Size(diskMost)))
 	}
-	if w.Firmware == "uefi" && !h.UEFI {
+	if w.HasFirmware() && w.Firmware == "uefi" && !h.UEFI {
 		out = append(out, text.T("UEFI firmware is not installed on this host; use BIOS, or install it."))
 	}
 	return out
@@ -382,7 +399,7 @@ func (w *Wizard) Warnings() []string {
 			}
 		}
 	}
-	if h.Missing != "" && w.Page == PageSummary {
+	if h.Missing != "" && w.Page == PageSummary && !w.pvh() {
 		out = append(out, sentence(h.Missing))
 	}
 	return out
@@ -432,14 +449,16 @@ func (w *Wizard) Summary() []Row {
 	if w.HasNewDisk() && w.DiskSize > 0 {
 		rows = append(rows, Row{text.T("New disk"), text.T("%s, takes room as it fills", text.Size(w.DiskSize))})
 	}
-	fw := "BIOS"
-	if w.Firmware == "uefi" {
-		fw = "UEFI"
-	}
-	return append(rows,
+	rows = append(rows,
 		Row{text.T("Memory"), text.Size(w.Memory)},
-		Row{text.T("Processors"), text.T("%d", w.VCPUs)},
-		Row{text.T("Firmware"), fw})
+		Row{text.T("Processors"), text.T("%d", w.VCPUs)})
+	switch {
+	case w.pvh():
+		return append(rows, Row{text.T("Type"), text.T("Xen PVH: serial console, no screen")})
+	case w.Firmware == "uefi":
+		return append(rows, Row{text.T("Firmware"), "UEFI"})
+	}
+	return append(rows, Row{text.T("Firmware"), "BIOS"})
 }
 
 // Request is what the service is asked for.
@@ -455,6 +474,9 @@ func (w *Wizard) Request() api.NewGuest {
 	}
 	if w.HasNewDisk() {
 		g.DiskSize = w.DiskSize
+	}
+	if w.pvh() {
+		g.Type, g.Firmware = pvh, ""
 	}
 	return g
 }

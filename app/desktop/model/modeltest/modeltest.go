@@ -49,7 +49,7 @@ func New() *Service {
 		objects:  map[api.Ref]any{},
 		watchers: map[chan model.Batch]chan error{},
 		host: api.HostInfo{Memory: 16 << 30, MemoryFree: 9 << 30, CPUs: 8, DiskFree: 200 << 30,
-			Store: "/home/me/.local/share/hxen", Accel: "kvm", QEMU: "9.2.0", UEFI: true},
+			Store: "/home/me/.local/share/hxen", Accel: "kvm", Native: "kvm", QEMU: "9.2.0", UEFI: true},
 		probes:  map[string]api.ProbeResult{},
 		configs: map[api.Ref]api.GuestConfig{},
 		fail:    map[string]error{},
@@ -363,6 +363,16 @@ func (s *Service) SetConfig(ctx context.Context, c api.GuestConfig) error {
 		})
 		return nil
 	})
+}
+
+// Retype implements model.Service.
+func (s *Service) Retype(ctx context.Context, vm api.Ref, to string) (notes []string, err error) {
+	err = s.work(ctx, "Retype "+to, "type", func() error {
+		s.change(vm, func(v *api.VM) { v.DomainType = to })
+		notes = []string{"The kernel's command line is now \"console=tty0 console=ttyS0\" (it was \"console=hvc0\")."}
+		return nil
+	})
+	return notes, err
 }
 
 // Paths implements model.Service.
