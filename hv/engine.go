@@ -149,6 +149,7 @@ const (
 // Host is what the outside gives an engine.
 type Host struct {
 	Dir    string // the guest's folder
+	Cache  string // a folder, there or not, for what can be made again; guests share it
 	RunDir string // the runtime folder; sockets go there
 	Short  string // first 8 hex digits of the guest's uuid: the stem of socket names
 	// Hold has Launch leave the guest Paused at its first instruction; Resume starts it.

@@ -15,10 +15,33 @@ func (m *Machine) end(reason hv.ExitReason, fault error) {
 	if !first {
 		return
 	}
+	m.gate.end()
+	m.kick() // who does not run guest code now sees it before it does
+}
+
+// kick has all processors leave guest code, and waits that the guest asked for.
+func (m *Machine) kick() {
 	for _, p := range m.cpus {
-		p.cpu.Kick() // who does not run guest code now sees it before it does
+		p.cpu.Kick()
+		p.Wake()
 	}
 }
+
+// crash ends the guest for what it did, in a few words.
+func (m *Machine) crash(why string) {
+	m.log.Warn("the guest crashed", "why", why)
+	if m.config.Notice != nil && !m.over() {
+		m.config.Notice("the guest crashed: " + why)
+	}
+	m.end(hv.ExitCrash, nil)
+}
+
+// Pause has the guest's processors stand still; it returns when they do. It
+// reports whether they ran before.
+func (m *Machine) Pause() bool { return m.gate.shut(m.kick) }
+
+// Resume lets them go on. It reports whether they stood still.
+func (m *Machine) Resume() bool { return m.gate.open() }
 
 // over reports whether the machine has ended.
 func (m *Machine) over() bool {

@@ -53,6 +53,9 @@ func openKernel(ctx context.Context, src *os.File, dir string, progress func(don
 	if k, f, err := openELF(kept); err == nil {
 		return k, f, nil
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("unpack it: %w", err)
+	}
 	if err := unpackTo(ctx, kept, src, p, progress); err != nil {
 		return nil, nil, err
 	}

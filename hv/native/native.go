@@ -37,7 +37,12 @@ type Config struct {
 	Initrd     *Image // nil: none; free after Start
 	Cmdline    string
 
+	Hold bool // the processors stand still until Resume
+
 	Log *slog.Logger
+	// Notice, if not nil, is told in a sentence what went wrong in the guest. It
+	// must not wait.
+	Notice func(text string)
 }
 
 // Machine is one running guest. Its methods may be called from any goroutine.
@@ -56,6 +61,7 @@ type Machine struct {
 	console *console.Console
 	client  *xenstore.Client
 
+	gate    *gate
 	begin   chan struct{}  // closed: processors run
 	ended   chan struct{}  // closed: they shall stop
 	release chan struct{}  // closed: nobody uses them any more
@@ -85,7 +91,7 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		return nil, fmt.Errorf("a guest with %d processors cannot be: 1 to %d are possible", c.VCPUs, xen.MaxVCPUs)
 	}
 	m := &Machine{
-		config: c, log: c.Log, layout: l, hyp: h,
+		config: c, log: c.Log, layout: l, hyp: h, gate: newGate(c.Hold),
 		begin: make(chan struct{}), ended: make(chan struct{}),
 		release: make(chan struct{}), gone: make(chan struct{}),
 	}
@@ -261,9 +267,12 @@ func (m *Machine) shutdown(reason uint32) {
 		m.end(hv.ExitPoweroff, nil)
 	case xenabi.SHUTDOWN_reboot:
 		m.end(hv.ExitReboot, nil)
-	default: // crash, watchdog, and what nobody has asked it for
-		m.log.Warn("the guest shut down", "reason", reason)
-		m.end(hv.ExitCrash, nil)
+	case xenabi.SHUTDOWN_watchdog:
+		m.crash("its watchdog saw it hang")
+	case xenabi.SHUTDOWN_crash:
+		m.crash("its kernel panicked; the console has its last words")
+	default: // what nobody has asked it for
+		m.crash(fmt.Sprintf("it shut down with reason %d", reason))
 	}
 }
 
@@ -314,14 +323,10 @@ func (m *Machine) introduction() xenstore.DomainConfig {
 // Console is the guest's serial line. Read ends with io.EOF after the guest.
 func (m *Machine) Console() io.ReadWriter { return m.console }
 
-// Stop asks the guest to go, or takes its power.
-func (m *Machine) Stop(how hv.StopHow) error {
+// Ask asks the guest to power itself off, or to restart.
+func (m *Machine) Ask(reboot bool) error {
 	command := "poweroff"
-	switch how {
-	case hv.PowerOff:
-		m.end(hv.ExitDestroyed, nil)
-		return nil
-	case hv.AskReboot:
+	if reboot {
 		command = "reboot"
 	}
 	if err := m.client.Write(xenstore.Home(domid)+"/control/shutdown", command); err != nil {

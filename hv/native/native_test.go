@@ -247,9 +247,7 @@ func TestStop(t *testing.T) {
 			if _, err := m.Console().Read(make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Stop(hv.PowerOff); err != nil {
-				t.Error(err)
-			}
+			m.end(hv.ExitDestroyed, nil)
 			if reason := wait(t, m); reason != hv.ExitDestroyed {
 				t.Errorf("it ended as %s", reason)
 			}
@@ -263,8 +261,8 @@ func TestStop(t *testing.T) {
 // TestAsk has the guest's wish list say what was asked for.
 func TestAsk(t *testing.T) {
 	m := start(t, testConfig(t, nil), func(c *hvtest.FakeCPU) { c.Halt() })
-	for how, want := range map[hv.StopHow]string{hv.Ask: "poweroff", hv.AskReboot: "reboot"} {
-		if err := m.Stop(how); err != nil {
+	for reboot, want := range map[bool]string{false: "poweroff", true: "reboot"} {
+		if err := m.Ask(reboot); err != nil {
 			t.Error(err)
 		}
 		if got, err := m.client.Read("/local/domain/1/control/shutdown"); err != nil || got != want {

@@ -74,21 +74,21 @@ func (p *processor) thread(ids []accel.CPUID, made chan<- error) {
 // loop runs the guest until the machine ends.
 func (p *processor) loop() {
 	for !p.m.over() {
+		p.m.gate.enter()
 		exit, err := p.cpu.Run(p)
 		switch {
 		case errors.Is(err, accel.ErrGuest):
-			p.m.log.Warn("the guest crashed", "vcpu", p.id, "err", err)
-			p.m.end(hv.ExitCrash, nil)
+			p.m.crash(fmt.Sprintf("processor %d: %v", p.id, err))
 		case err != nil:
 			p.m.end(hv.ExitFailed, fmt.Errorf("run processor %d of the guest: %w", p.id, err))
 		case exit == accel.Parked:
 			p.park()
 		case exit == accel.Shutdown:
-			p.m.log.Warn("the guest crashed by a triple fault", "vcpu", p.id)
-			p.m.end(hv.ExitCrash, nil)
+			p.m.crash(fmt.Sprintf("a triple fault of processor %d", p.id))
 		case exit == accel.Halted:
 			p.m.end(hv.ExitFailed, fmt.Errorf("run processor %d of the guest: it halted outside of the accelerator", p.id))
 		}
+		p.m.gate.leave()
 	}
 }
 

@@ -1,0 +1,167 @@
+package native
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/xen"
+)
+
+// Stages of a launch, for hv.StageError.
+const (
+	stageSpec    = "settings"
+	stageKernel  = "kernel"
+	stageAccel   = "accelerator"
+	stageMachine = "machine"
+)
+
+// Engine runs guests of type pvh.
+type Engine struct {
+	open func() (accel.Hypervisor, error)
+}
+
+var _ hv.Engine = (*Engine)(nil)
+
+// New makes the engine. open opens the host's hypervisor, once for each guest.
+func New(open func() (accel.Hypervisor, error)) *Engine { return &Engine{open} }
+
+// Name is the engine's name.
+func (*Engine) Name() string { return "native" }
+
+// Check looks at what the Spec alone can tell, and whether its files are there.
+func (*Engine) Check(s hv.Spec) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Type != hv.PVH {
+		return fmt.Errorf("type %s: the native engine runs guests of type pvh: %w", s.Type, hv.ErrUnsupported)
+	}
+	if s.Boot.Kernel == "" {
+		return fmt.Errorf("a guest of type pvh boots from a kernel on this computer, and none is chosen: choose one in its settings")
+	}
+	if s.VCPUs > xen.MaxVCPUs {
+		return fmt.Errorf("%d processors: a guest of type pvh can have %d", s.VCPUs, xen.MaxVCPUs)
+	}
+	if err := checkCmdline(s.Boot.Cmdline); err != nil {
+		return err
+	}
+	for what, path := range map[string]string{"kernel": s.Boot.Kernel, "initial ramdisk": s.Boot.Initrd} {
+		if path == "" {
+			continue
+		}
+		if err := readable(path); err != nil {
+			return fmt.Errorf("the %s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+func readable(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s is not an absolute path", path)
+	}
+	f, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s is not there: put it back, or choose another in the guest's settings", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s cannot be read: give yourself the right to read it (chmod a+r)", path)
+	case err != nil:
+		return err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil {
+		return err
+	} else if !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file", path)
+	}
+	return nil
+}
+
+// Launch loads the guest's kernel and starts it. The error is a *hv.StageError,
+// and nothing is left behind then.
+func (e *Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, error) {
+	if h.Log == nil {
+		h.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := e.Check(s); err != nil {
+		return nil, staged(stageSpec, err, "")
+	}
+	g, err := e.prepare(ctx, s, h)
+	if err != nil {
+		return nil, err
+	}
+	m, err := Start(g.hyp, g.config)
+	if err != nil {
+		g.abandon()
+		return nil, staged(stageMachine, err, "")
+	}
+	g.begin(m)
+	return g, nil
+}
+
+// prepare opens what a guest needs for its life.
+func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, err error) {
+	id, err := hex.DecodeString(strings.ReplaceAll(s.UUID, "-", ""))
+	if err != nil || len(id) != 16 {
+		return nil, staged(stageSpec, fmt.Errorf("%q is no uuid", s.UUID), "")
+	}
+	g := newGuest(s, h)
+	defer func() {
+		if err != nil {
+			g.abandon()
+		}
+	}()
+	g.config = Config{
+		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
+		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Log: h.Log, Notice: g.notice,
+	}
+	progress := func(done, total int64) {
+		if h.Progress != nil {
+			h.Progress("unpacking the kernel", done, total)
+		}
+	}
+	file, kernel, err := OpenKernel(ctx, s.Boot.Kernel, h.Cache, progress)
+	if err != nil {
+		return nil, staged(stageKernel, err, "")
+	}
+	g.files = append(g.files, file)
+	g.config.KernelFile, g.config.Kernel = file, kernel
+	if s.Boot.Initrd != "" {
+		f, err := os.Open(s.Boot.Initrd)
+		if err != nil {
+			return nil, staged(stageKernel, fmt.Errorf("open the initial ramdisk: %w", err), "")
+		}
+		g.files = append(g.files, f)
+		st, err := f.Stat()
+		if err != nil {
+			return nil, staged(stageKernel, fmt.Errorf("look at the initial ramdisk: %w", err), "")
+		}
+		g.config.Initrd = &Image{Data: f, Size: uint64(st.Size())}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, staged(stageKernel, err, "")
+	}
+	if g.hyp, err = e.open(); err != nil {
+		return nil, staged(stageAccel, err, "run the guest as hvm, which QEMU can emulate, or see what \"hxen doctor\" says of the accelerator")
+	}
+	return g, nil
+}
+
+// staged gives err a stage unless it has one.
+func staged(stage string, err error, cure string) error {
+	var se *hv.StageError
+	if errors.As(err, &se) {
+		return se
+	}
+	return &hv.StageError{Stage: stage, Err: err, Cure: cure}
+}

@@ -1,0 +1,235 @@
+package native
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/xen"
+)
+
+// Guest is one guest from its start to its end: a Machine, and after each restart
+// another one in its place.
+type Guest struct {
+	spec   hv.Spec
+	host   hv.Host
+	config Config
+	hyp    accel.Hypervisor
+	files  []*os.File
+	events *hv.EventQueue
+	line   *line
+	gone   chan struct{}
+	reason hv.ExitReason // valid after gone
+	fault  error         // valid after gone
+
+	mu        sync.Mutex
+	machine   *Machine // guarded by mu; the present one
+	resets    bool     // guarded by mu; its end is our reset
+	destroyed bool     // guarded by mu; there shall be no other
+	finished  bool     // guarded by mu; there will be no other
+}
+
+var (
+	_ hv.Machine  = (*Guest)(nil)
+	_ hv.Consoler = (*Guest)(nil)
+)
+
+func newGuest(s hv.Spec, h hv.Host) *Guest {
+	return &Guest{spec: s, host: h, events: hv.NewEventQueue(), line: newLine(), gone: make(chan struct{})}
+}
+
+// free gives back what prepare has opened.
+func (g *Guest) free() {
+	for _, f := range g.files {
+		if err := f.Close(); err != nil {
+			g.host.Log.Warn("close a file of the guest", "err", err)
+		}
+	}
+	if g.hyp != nil {
+		if err := g.hyp.Close(); err != nil {
+			g.host.Log.Warn("close the accelerator", "err", err)
+		}
+	}
+}
+
+// abandon is free for a launch that failed.
+func (g *Guest) abandon() {
+	g.events.Abandon()
+	g.free()
+}
+
+// begin follows the guest's first machine.
+func (g *Guest) begin(m *Machine) {
+	g.machine = m
+	g.line.plug(m.console)
+	go g.follow()
+}
+
+// follow is the guest's life after its launch.
+func (g *Guest) follow() {
+	for {
+		g.mu.Lock()
+		m := g.machine
+		g.mu.Unlock()
+		if g.reason, g.fault = m.Wait(); g.reason == hv.ExitReboot {
+			g.reason, g.fault = g.restart(m)
+		}
+		if g.reason != "" {
+			break
+		}
+	}
+	g.mu.Lock()
+	g.finished = true
+	g.mu.Unlock()
+	g.line.cut()
+	g.events.Put(hv.Event{Kind: hv.EventState, State: hv.Halted})
+	g.free()
+	g.events.Close()
+	close(g.gone)
+}
+
+// restart starts the guest's next machine after one that ended by a restart,
+// unless there is to be none; the reason is then how the guest ended.
+func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.destroyed {
+		return hv.ExitDestroyed, nil
+	}
+	if !g.resets {
+		g.events.Put(hv.Event{Kind: hv.EventReboot, Text: "the guest restarted itself"})
+		if g.spec.OnReboot == "destroy" {
+			return hv.ExitReboot, nil
+		}
+	}
+	g.resets = false
+	c := g.config
+	c.Hold = old.gate.held()
+	m, err := Start(g.hyp, c)
+	if err != nil {
+		return hv.ExitFailed, fmt.Errorf("restart the guest: %w", err)
+	}
+	g.machine = m
+	g.line.plug(m.console)
+	return "", nil
+}
+
+func (g *Guest) notice(text string) { g.events.Put(hv.Event{Kind: hv.EventNotice, Text: text}) }
+
+// now is the present machine, or why there is none.
+func (g *Guest) now(verb string) (*Machine, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.finished {
+		return nil, fmt.Errorf("%s: the guest has ended: %w", verb, hv.ErrUnavailable)
+	}
+	return g.machine, nil
+}
+
+// Info tells what the guest runs on.
+func (g *Guest) Info() hv.MachineInfo {
+	return hv.MachineInfo{
+		Engine: "native", Accelerator: g.hyp.Name(),
+		Version: fmt.Sprintf("Xen %d.%d", xen.Version>>16, xen.Version&0xffff),
+	}
+}
+
+// Events is the stream of events.
+func (g *Guest) Events() <-chan hv.Event { return g.events.Out() }
+
+// Console is the guest's hvc0.
+func (g *Guest) Console() io.ReadWriter { return g.line }
+
+// Pause has the guest's processors stand still. The guest's clock goes on, as it
+// does under Xen.
+func (g *Guest) Pause(context.Context) error {
+	m, err := g.now("pause the guest")
+	if err == nil && m.Pause() {
+		g.events.Put(hv.Event{Kind: hv.EventState, State: hv.Paused})
+	}
+	return err
+}
+
+// Resume lets them go on.
+func (g *Guest) Resume(context.Context) error {
+	m, err := g.now("resume the guest")
+	if err == nil && m.Resume() {
+		g.events.Put(hv.Event{Kind: hv.EventState, State: hv.Running})
+	}
+	return err
+}
+
+// Stop asks the guest to stop or restart, or takes its power. Only the latter
+// waits for the end.
+func (g *Guest) Stop(ctx context.Context, how hv.StopHow) error {
+	m, err := g.now("stop the guest")
+	if how != hv.PowerOff {
+		if err != nil {
+			return err
+		}
+		return m.Ask(how == hv.AskReboot)
+	}
+	g.destroy()
+	select {
+	case <-g.gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("power the guest off: %w", ctx.Err())
+	}
+}
+
+// destroy takes the guest's power, and keeps it from a restart.
+func (g *Guest) destroy() {
+	g.mu.Lock()
+	g.destroyed = true
+	m := g.machine
+	g.mu.Unlock()
+	m.end(hv.ExitDestroyed, nil)
+}
+
+// Reset presses the reset button. A paused guest stays paused.
+func (g *Guest) Reset(context.Context) error {
+	m, err := g.now("reset the guest")
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.resets = g.machine == m
+	g.mu.Unlock()
+	m.end(hv.ExitReboot, nil)
+	return nil
+}
+
+// Stats are the worker's own use of the host, which is the guest's.
+func (g *Guest) Stats(context.Context) (hv.Stats, error) {
+	if _, err := g.now("read the guest's counters"); err != nil {
+		return hv.Stats{}, err
+	}
+	s := hv.Stats{Memory: g.spec.Memory, Disks: map[string]hv.DiskStats{}, NICs: map[string]hv.NICStats{}}
+	if g.host.Usage != nil {
+		var err error
+		if s.CPU, s.RSS, err = g.host.Usage(os.Getpid()); err != nil {
+			return s, fmt.Errorf("read the guest's use of the host: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Wait returns how the guest ended. Events must be read to its end meanwhile.
+func (g *Guest) Wait() (hv.ExitReason, error) {
+	<-g.gone
+	return g.reason, g.fault
+}
+
+// Close takes the guest's power if it still runs and frees everything. Events
+// that nobody read are dropped.
+func (g *Guest) Close() error {
+	g.destroy()
+	g.events.Abandon()
+	<-g.gone
+	return nil
+}
