@@ -88,7 +88,7 @@ func (w *wizard) sourcePage() (fyne.CanvasObject, fyne.Focusable) {
 		rows.add(text.T("Initial RAM disk"), initrd, nil)
 		cmd := f.entry(s.Cmdline, func(v string) { s.Cmdline = v })
 		cmd.SetPlaceHolder("console=ttyS0")
-		if s.PVH {
+		if s.PVH && s.NoPVH() == "" {
 			cmd.SetPlaceHolder("console=hvc0")
 		}
 		rows.add(text.T("Command line"), cmd, nil)
