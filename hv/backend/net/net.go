@@ -1,0 +1,12 @@
+// Package net is the back end of a guest's Xen network card, Xen's io/netif.h:
+// what the slots of its transmit ring say, and how a packet of the guest becomes
+// the Ethernet frames that a network takes.
+//
+// A front end leaves to its back end what it would leave to a network card: the
+// TCP and UDP checksums (IPv4's always, XEN-ABI section 14.4) and, where that was
+// offered, cutting a long TCP packet into segments. The networks of HXEN take
+// ordinary frames with complete checksums, so both are done here.
+//
+// Whatever a guest writes costs it the packet (errPacket) or the card (errRing),
+// nothing else.
+package net
