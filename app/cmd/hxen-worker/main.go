@@ -25,7 +25,9 @@ import (
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/app/worker"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/native"
 	"github.com/hxen-project/hxen/hv/qemu"
+	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -85,7 +87,7 @@ func serve(dir, run string) error {
 	ready()
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
-		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New()},
+		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
 		Host:      host(g, lock, children, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
 		Listener: listener, Allowed: allowed,
