@@ -64,6 +64,9 @@ var may = []struct {
 	{"hv/qemu", []string{"hv/...", "github.com/digitalocean/go-qemu"}},
 	{"platform/...", []string{"platform/...", "golang.org/x/sys", "github.com/ebitengine/purego",
 		"github.com/kardianos/service", "github.com/godbus/dbus", "github.com/go-ole/go-ole"}},
+	{"installer/cmd/...", []string{"installer/...", "app/...", "platform/..."}},
+	{"installer/plan", nil},
+	{"installer/steps", []string{"installer/plan", "app/client", "app/text", "platform/...", "golang.org/x/sys"}},
 	{"platform/accel/...", []string{"platform/...", "hv/accel", "golang.org/x/sys", "github.com/ebitengine/purego"}},
 }
 
