@@ -78,6 +78,13 @@ type (
 	Screenshotter interface {
 		Screenshot(ctx context.Context, w io.Writer) error
 	}
+	// Saver writes the whole guest into a file and ends it.
+	Saver interface {
+		// Save writes the guest's state to path (beside it first, on the disk, then
+		// renamed) and then ends the machine with ExitSaved. On an error, or when ctx
+		// ends, the guest goes on as it was and path is untouched.
+		Save(ctx context.Context, path string, progress func(done, total int64)) error
+	}
 	// Agent asks the guest's own agent about the guest.
 	Agent interface {
 		GuestInfo(context.Context) (GuestInfo, error)
@@ -143,6 +150,7 @@ const (
 	ExitReboot    ExitReason = "reboot"    // the guest asked to restart and restarts by policy
 	ExitCrash     ExitReason = "crash"     // the guest crashed
 	ExitDestroyed ExitReason = "destroyed" // we were told to pull the plug
+	ExitSaved     ExitReason = "suspend"   // its state was written into a file, from which it goes on
 	ExitFailed    ExitReason = "failed"    // the engine failed; the error says how
 )
 
@@ -154,6 +162,9 @@ type Host struct {
 	Short  string // first 8 hex digits of the guest's uuid: the stem of socket names
 	// Hold has Launch leave the guest Paused at its first instruction; Resume starts it.
 	Hold bool
+	// Restore is a file that Save wrote: Launch goes on from there instead of
+	// booting; "" boots.
+	Restore string
 	// Inherit is handed to every child that may touch the guest's disks: the held lock.
 	Inherit []*os.File
 	// Start runs a program that dies with the worker.

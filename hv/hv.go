@@ -38,6 +38,8 @@ const (
 	OpCleanReboot   Operation = "clean_reboot"
 	OpHardShutdown  Operation = "hard_shutdown"
 	OpHardReboot    Operation = "hard_reboot"
+	OpSuspend       Operation = "suspend"
+	OpResume        Operation = "resume"
 	OpDestroy       Operation = "destroy"
 	OpRename        Operation = "changing_name"
 	OpConfigure     Operation = "changing_static_configuration"

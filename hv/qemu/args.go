@@ -18,6 +18,8 @@ type Facts struct {
 	Machine string // versioned machine type
 	Sandbox bool   // QEMU was built with seccomp
 	VGA     string // the device that is the screen adapter "virtio"
+	Restore bool   // QEMU waits for a saved state instead of booting
+	GenID   string // generation of the virtual machine; "" for a new one
 
 	OVMFCode string // UEFI code image
 	names    names
@@ -116,6 +118,9 @@ func (b *builder) base() {
 	b.add("-nodefaults", "-no-user-config", "-S",
 		"-name", "guest="+esc(b.s.Name)+",debug-threads=on",
 		"-uuid", b.s.UUID)
+	if b.f.Restore {
+		b.add("-incoming", "defer")
+	}
 	if b.f.Sandbox {
 		b.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 	}
@@ -227,7 +232,11 @@ func (b *builder) devices() {
 	b.device("usb-tablet", "tablet", map[string]any{"bus": "usb.0"})
 	b.device("virtio-rng-pci", "rng", map[string]any{"addr": addr(slotRNG, 0)})
 	b.device("virtio-balloon-pci", balloonID, map[string]any{"addr": addr(slotBalloon, 0), "deflate-on-oom": true})
-	b.device("vmgenid", "genid", map[string]any{"guid": "auto"})
+	genid := "auto"
+	if b.f.GenID != "" {
+		genid = b.f.GenID // a guest that goes on is not another one
+	}
+	b.device("vmgenid", "genid", map[string]any{"guid": genid})
 	b.device("pvpanic", "", nil)
 }
 

@@ -28,6 +28,9 @@ func (m *Machine) watch() {
 func (m *Machine) reason() (hv.ExitReason, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.saved {
+		return hv.ExitSaved, nil
+	}
 	switch m.shutdown {
 	case "guest-shutdown":
 		return hv.ExitPoweroff, nil

@@ -149,8 +149,8 @@ func boots(t *testing.T, l *lab, s hv.Spec) *Machine {
 	return m.(*Machine)
 }
 
-// until reads the console up to text.
-func until(t *testing.T, m *Machine, text string) {
+// until reads the console up to text, and returns what it read.
+func until(t *testing.T, m *Machine, text string) string {
 	t.Helper()
 	got := make(chan string, 1)
 	go func() {
@@ -171,9 +171,11 @@ func until(t *testing.T, m *Machine, text string) {
 		if !strings.HasSuffix(s, text) {
 			t.Fatalf("the console ended after %q, without %q", s, text)
 		}
+		return s
 	case <-hang.Done():
 		t.Fatalf("%q never came", text)
 	}
+	panic("unreachable")
 }
 
 func TestLockedDisk(t *testing.T) {

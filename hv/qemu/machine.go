@@ -31,18 +31,21 @@ type Machine struct {
 	exit   hv.ExitReason // valid after gone
 	fault  error         // valid after gone
 
-	media sync.Mutex // held while a medium is changed; above mu
-	keys  sync.Mutex // held while keys are pressed
-	shot  sync.Mutex // held while a screenshot is taken
+	saving sync.Mutex // held while the guest is saved; above media
+	media  sync.Mutex // held while a medium is changed; above mu
+	keys   sync.Mutex // held while keys are pressed
+	shot   sync.Mutex // held while a screenshot is taken
 
 	mu         sync.Mutex
-	state      hv.PowerState // guarded by mu
-	shutdown   string        // guarded by mu; reason of the SHUTDOWN event
-	panicked   bool          // guarded by mu
-	destroyed  bool          // guarded by mu; we pulled the plug
-	rebooted   bool          // guarded by mu; the guest restarts, which ends it by its policy
-	lastReset  time.Time     // guarded by mu; QEMU's time of the last restart
-	generation map[int]int   // guarded by mu; of the medium in a drive, by the disk's place
+	state      hv.PowerState   // guarded by mu
+	shutdown   string          // guarded by mu; reason of the SHUTDOWN event
+	panicked   bool            // guarded by mu
+	destroyed  bool            // guarded by mu; we pulled the plug
+	rebooted   bool            // guarded by mu; the guest restarts, which ends it by its policy
+	lastReset  time.Time       // guarded by mu; QEMU's time of the last restart
+	saved      bool            // guarded by mu; the guest goes on from a file
+	generation map[int]int     // guarded by mu; of the medium in a drive, by the disk's place
+	inserted   map[int]hv.Disk // guarded by mu; media that were changed since the launch, likewise
 }
 
 var (
@@ -53,6 +56,7 @@ var (
 	_ hv.Keyer         = (*Machine)(nil)
 	_ hv.Screenshotter = (*Machine)(nil)
 	_ hv.Agent         = (*Machine)(nil)
+	_ hv.Saver         = (*Machine)(nil)
 )
 
 func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *child) *Machine {
@@ -63,7 +67,7 @@ func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *
 	return &Machine{
 		spec: s, host: h, names: n, info: info, caps: c, child: ch,
 		events: hv.NewEventQueue(), gone: make(chan struct{}), state: state,
-		generation: map[int]int{},
+		generation: map[int]int{}, inserted: map[int]hv.Disk{},
 	}
 }
 

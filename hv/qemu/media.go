@@ -45,6 +45,7 @@ func (m *Machine) ChangeMedia(ctx context.Context, drive string, media hv.Disk) 
 	}
 	m.mu.Lock()
 	m.generation[i] = old + 1
+	m.inserted[i] = hv.Disk{} // until the new one is in
 	m.mu.Unlock()
 	id := map[string]any{"id": diskID(i)}
 	if media.Path != "" {
@@ -53,6 +54,9 @@ func (m *Machine) ChangeMedia(ctx context.Context, drive string, media hv.Disk) 
 			m.dropNode(ctx, nodeName(i, old+1))
 			return m.verb("insert the medium", err)
 		}
+		m.mu.Lock()
+		m.inserted[i] = media
+		m.mu.Unlock()
 	}
 	return m.verb("close the drive", m.mon.Do(ctx, "blockdev-close-tray", id, nil))
 }

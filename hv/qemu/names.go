@@ -15,6 +15,7 @@ type names struct {
 	NIC                     []string // the worker's sockets, by the card's place in the Spec
 	Caps                    string   // remembered capabilities of the installed QEMU
 	CapsQMP                 string   // socket while they are asked
+	Migration               string   // socket while the guest is saved or restored
 	Shot                    string   // a screenshot on its way
 	NVRAM                   string   // UEFI variables, in the guest's folder
 	temp                    string   // folder to remove afterwards; "" if the runtime folder is used
@@ -35,7 +36,7 @@ func namesFor(s hv.Spec, h hv.Host) (names, error) {
 	stem := filepath.Join(run, h.Short)
 	n := names{
 		QMP: stem + ".qmp", VNC: stem + ".vnc", Serial: stem + ".ser", Agent: stem + ".qga",
-		Caps: filepath.Join(run, "qemu.caps"), CapsQMP: stem + ".cap", Shot: stem + ".png",
+		Caps: filepath.Join(run, "qemu.caps"), CapsQMP: stem + ".cap", Migration: stem + ".mig", Shot: stem + ".png",
 		NVRAM: filepath.Join(h.Dir, "nvram.fd"), temp: temp,
 		NIC: h.NICs,
 	}
@@ -47,7 +48,7 @@ func namesFor(s hv.Spec, h hv.Host) (names, error) {
 
 // remove deletes what belongs to one run of the guest.
 func (n names) remove() {
-	for _, f := range []string{n.QMP, n.VNC, n.Serial, n.Agent, n.CapsQMP, n.Shot} {
+	for _, f := range []string{n.QMP, n.VNC, n.Serial, n.Agent, n.CapsQMP, n.Migration, n.Shot} {
 		_ = os.Remove(f)
 	}
 	if n.temp != "" {

@@ -101,7 +101,7 @@ const launchTime = 60 * time.Second
 // Launch starts QEMU and the guest in it. The error is a *hv.StageError, and
 // nothing is left behind then.
 func (*Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, error) {
-	ctx, cancel := context.WithTimeout(ctx, launchTime)
+	ctx, cancel := context.WithTimeout(ctx, launchTime+restoreTime(h.Restore))
 	defer cancel()
 	if h.Log == nil {
 		h.Log = slog.New(slog.DiscardHandler)
@@ -123,6 +123,11 @@ func launch(ctx context.Context, s hv.Spec, h hv.Host, n names) (*Machine, error
 		return nil, staged(stageQEMU, errors.New("QEMU is not installed"), h.QEMU.Missing)
 	}
 	progress(h, "checking")
+	sv, closeSaved, err := openSaved(s, h)
+	if err != nil {
+		return nil, err
+	}
+	defer closeSaved()
 	f, err := prepare(s, h, n)
 	if err != nil {
 		return nil, err
@@ -133,6 +138,12 @@ func launch(ctx context.Context, s hv.Spec, h hv.Host, n names) (*Machine, error
 	}
 	if len(s.NICs) > 0 && !c.Stream {
 		return nil, staged(stageNetwork, fmt.Errorf("the installed QEMU %s cannot connect to HXEN's networks", c.Version), "install QEMU 7.2 or newer")
+	}
+	if err := sv.machine(c); err != nil {
+		return nil, err
+	}
+	if sv != nil {
+		f.Restore, f.GenID, s.Machine = true, sv.head.GenID, sv.head.Machine
 	}
 	if f.Machine, err = c.machine(s.Machine); err != nil {
 		return nil, staged(stageMachine, err, "install the QEMU that the guest was made with, or choose another machine in its settings")
@@ -145,9 +156,12 @@ func launch(ctx context.Context, s hv.Spec, h hv.Host, n names) (*Machine, error
 	if len(usable) == 0 {
 		return nil, staged(stageAccel, errors.New("the installed QEMU has no accelerator that works here, and no TCG"), "install a QEMU that was built with TCG")
 	}
+	if usable, err = sv.only(usable); err != nil {
+		return nil, err
+	}
 	for i, accel := range usable {
 		f.Accel = accel
-		m, err := start(ctx, s, h, f, hv.MachineInfo{
+		m, err := start(ctx, s, h, f, sv, hv.MachineInfo{
 			Engine: "qemu", Accelerator: accel, AccelReason: why[accel], Machine: f.Machine, Version: c.Version,
 		}, c)
 		var se *hv.StageError
@@ -231,7 +245,7 @@ func makeNVRAM(path, template string) (err error) {
 
 // start runs QEMU, waits until it is ready and lets the guest go, unless it is
 // to be held.
-func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, info hv.MachineInfo, c caps) (*Machine, error) {
+func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, sv *saved, info hv.MachineInfo, c caps) (*Machine, error) {
 	args, err := Args(s, f)
 	if err != nil {
 		return nil, staged(stageQEMU, err, "")
@@ -251,6 +265,12 @@ func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, info hv.MachineIn
 	if err := m.connect(ctx, plugs); err != nil {
 		m.abandon()
 		return nil, staged(stageQEMU, ch.because(err), "")
+	}
+	if sv != nil {
+		if err := m.load(ctx, sv); err != nil {
+			m.abandon()
+			return nil, staged(stageSaved, fmt.Errorf("the guest cannot go on from its saved state: %w", ch.because(err)), discardCure)
+		}
 	}
 	if !h.Hold {
 		if err := m.mon.Do(ctx, "cont", nil, nil); err != nil {
