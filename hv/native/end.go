@@ -61,6 +61,9 @@ func (m *Machine) tearDown() {
 	if m.domain != nil {
 		m.domain.Close()
 	}
+	for _, d := range m.devices {
+		d.Close()
+	}
 	close(m.release)
 	m.threads.Wait()
 	if m.cancel != nil {

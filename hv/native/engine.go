@@ -151,6 +151,9 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 	if err := ctx.Err(); err != nil {
 		return nil, staged(stageKernel, err, "")
 	}
+	if err := g.openDevices(ctx); err != nil {
+		return nil, err
+	}
 	if g.hyp, err = e.open(); err != nil {
 		return nil, staged(stageAccel, err, "run the guest as hvm, which QEMU can emulate, or see what \"hxen doctor\" says of the accelerator")
 	}

@@ -44,6 +44,11 @@ func newGuest(s hv.Spec, h hv.Host) *Guest {
 
 // free gives back what prepare has opened.
 func (g *Guest) free() {
+	for _, d := range g.config.Devices {
+		if err := d.Close(); err != nil {
+			g.host.Log.Warn("close a device of the guest", "err", err)
+		}
+	}
 	for _, f := range g.files {
 		if err := f.Close(); err != nil {
 			g.host.Log.Warn("close a file of the guest", "err", err)
@@ -210,6 +215,9 @@ func (g *Guest) Stats(context.Context) (hv.Stats, error) {
 		return hv.Stats{}, err
 	}
 	s := hv.Stats{Memory: g.spec.Memory, Disks: map[string]hv.DiskStats{}, NICs: map[string]hv.NICStats{}}
+	for _, d := range g.config.Devices {
+		d.Count(&s)
+	}
 	if g.host.Usage != nil {
 		var err error
 		if s.CPU, s.RSS, err = g.host.Usage(os.Getpid()); err != nil {

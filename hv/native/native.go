@@ -15,6 +15,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/backend"
 	"github.com/hxen-project/hxen/hv/backend/console"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xen"
@@ -36,6 +37,8 @@ type Config struct {
 	Kernel     *Kernel
 	Initrd     *Image // nil: none; free after Start
 	Cmdline    string
+
+	Devices []Device // what the guest finds on its XenBus; they outlive the machine
 
 	Hold bool // the processors stand still until Resume
 
@@ -69,6 +72,7 @@ type Machine struct {
 	running sync.WaitGroup // processors that may run guest code
 	threads sync.WaitGroup // processors that exist
 	servers sync.WaitGroup // XenStore
+	devices []*backend.Device
 	cancel  context.CancelFunc
 
 	patch   sync.Mutex
@@ -306,7 +310,7 @@ func (m *Machine) connect() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	m.servers.Go(func() { ring.Serve(ctx) })
-	return nil
+	return m.attachDevices()
 }
 
 func (m *Machine) introduction() xenstore.DomainConfig {

@@ -1,0 +1,301 @@
+// Package backend is what the back ends of all Xen devices do alike: the
+// handshake with a front end over XenStore (io/xenbus.h), the rings that both
+// share (io/ring.h), and the front end's event channel.
+//
+// It does not know what any device does: that is a Driver, in a package below
+// this one. It knows nothing of hypervisors, files or networks. Front ends are
+// hostile: one that breaks a rule loses its device, and the guest goes on.
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hxen-project/hxen/hv/xen"
+	"github.com/hxen-project/hxen/hv/xenabi"
+	"github.com/hxen-project/hxen/hv/xenstore"
+)
+
+// ErrFrontEnd is a front end that broke a rule of its device.
+var ErrFrontEnd = errors.New("the guest's driver broke the rules")
+
+// Guest is what back ends see of one machine.
+type Guest struct {
+	Domid  int
+	Domain *xen.Domain
+	Store  *xenstore.Client
+	Log    *slog.Logger
+}
+
+// Driver is what one device does. Only the device's goroutine calls it.
+type Driver interface {
+	// Connect begins to serve a front end that has published its rings. What it
+	// returns is published with the state Connected.
+	Connect(*Link) (nodes map[string]string, err error)
+	// Work does what there is to do: it is called after Connect, and after events
+	// of the front end and calls of Wake, of which several may be one. An error
+	// ends the connection.
+	Work() error
+	// Disconnect ends what Connect began, also a Connect that failed. When it
+	// returns nobody uses the front end's memory any more.
+	Disconnect()
+}
+
+// Config is a device's place and what its directories hold from the start,
+// beside what every device's do.
+type Config struct {
+	Type        string // vbd, vif, vfb, vkbd
+	ID          int
+	Front, Back map[string]string
+}
+
+// Device is one device of a guest. One goroutine owns it; its methods may be
+// called from any other.
+type Device struct {
+	guest  *Guest
+	node   xenstore.Device
+	driver Driver
+	watch  *xenstore.Watch
+	wake   chan struct{} // of one element
+	leave  chan struct{} // closed by Unplug
+	once   sync.Once
+	stop   context.CancelFunc
+	done   chan struct{} // closed when nobody serves the device any more
+
+	// The goroutine's own.
+	link    *Link // nil: no front end is connected
+	state   int   // what the back end's node says
+	broken  bool  // the front end has to start over
+	leaving bool
+	logged  time.Time
+}
+
+// Add makes a device for the guest to find, and serves it.
+func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
+	d := &Device{
+		guest: g, driver: driver, state: xenabi.XenbusStateInitWait,
+		node: xenstore.Device{Domid: g.Domid, Type: c.Type, ID: c.ID, Front: c.Front, Back: c.Back},
+		wake: make(chan struct{}, 1), leave: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := g.Store.AddDevice(d.node); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.watch, err = g.Store.Watch(d.node.FrontPath() + "/state"); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stop = cancel
+	go d.serve(ctx)
+	return d, nil
+}
+
+// Wake has Work called soon, if a front end is connected. It does not wait.
+func (d *Device) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Publish changes what the back end's directory says, and has a connected front
+// end look at it again.
+func (d *Device) Publish(nodes map[string]string) error {
+	state := d.node.BackPath() + "/state"
+	return d.guest.Store.Do(func(t *xenstore.Tx) error {
+		now, err := t.Read(state)
+		if err != nil {
+			return err
+		}
+		if err := write(t, d.node.BackPath(), nodes); err != nil {
+			return err
+		}
+		if now != strconv.Itoa(xenabi.XenbusStateConnected) {
+			return nil
+		}
+		return t.Write(state, now)
+	})
+}
+
+// Unplug takes the device from the guest: it asks the front end to let go, waits
+// until it has, and removes the device. When ctx ends before, the guest is still
+// asked.
+func (d *Device) Unplug(ctx context.Context) error {
+	d.once.Do(func() { close(d.leave) })
+	select {
+	case <-d.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("unplug %s %d: the guest does not let go of it: %w", d.node.Type, d.node.ID, ctx.Err())
+	}
+}
+
+// Close ends the back end, for a machine whose processors have stopped, and
+// waits until nobody uses the guest's memory any more.
+func (d *Device) Close() {
+	d.stop()
+	<-d.done
+}
+
+func (d *Device) serve(ctx context.Context) {
+	defer close(d.done)
+	defer d.watch.Close()
+	defer d.stop()
+	defer d.disconnect()
+	leave := d.leave
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-leave:
+			leave, d.leaving = nil, true
+			d.publish(xenabi.XenbusStateClosing, map[string]string{"online": "0"})
+			d.follow()
+		case <-d.watch.C:
+			d.watch.Paths()
+			d.follow()
+		case <-d.wake:
+			if d.link == nil {
+				continue
+			}
+			if err := d.driver.Work(); err != nil {
+				d.fail(err)
+			}
+		}
+		if d.leaving && d.link == nil && d.gone() {
+			return
+		}
+	}
+}
+
+// follow does what the front end's state asks for (XenBus's two state machines,
+// as Linux's back ends have them). Front ends that end up where they began have
+// forgotten their rings: a boot loader's, a kernel's before kexec.
+func (d *Device) follow() {
+	switch d.front() {
+	case xenabi.XenbusStateInitialised, xenabi.XenbusStateConnected:
+		if d.link == nil && !d.broken && !d.leaving {
+			d.connect()
+		}
+	case xenabi.XenbusStateClosing:
+		d.disconnect()
+		d.enter(xenabi.XenbusStateClosing)
+	case xenabi.XenbusStateInitialising:
+		d.disconnect()
+		if d.broken = false; !d.leaving {
+			d.enter(xenabi.XenbusStateInitWait)
+		}
+	case xenabi.XenbusStateUnknown, xenabi.XenbusStateClosed:
+		d.disconnect()
+		d.broken = false
+		d.enter(xenabi.XenbusStateClosed)
+	}
+}
+
+// front is the front end's state as it is committed; Unknown if there is none.
+func (d *Device) front() int {
+	v, err := d.guest.Store.Read(d.node.FrontPath() + "/state")
+	if err != nil {
+		return xenabi.XenbusStateUnknown
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		return xenabi.XenbusStateUnknown
+	}
+	return n
+}
+
+func (d *Device) connect() {
+	l, err := d.newLink()
+	if err == nil {
+		d.link = l
+		var nodes map[string]string
+		if nodes, err = d.driver.Connect(l); err == nil {
+			d.publish(xenabi.XenbusStateConnected, nodes)
+			d.Wake() // requests may be older than the event channel
+			return
+		}
+	}
+	d.fail(err)
+}
+
+func (d *Device) disconnect() {
+	if d.link == nil {
+		return
+	}
+	d.driver.Disconnect()
+	d.link.close()
+	d.link = nil
+}
+
+// fail ends the connection for what the front end did, until it starts over.
+func (d *Device) fail(err error) {
+	if now := time.Now(); now.Sub(d.logged) > 10*time.Second { // a guest must not fill the log
+		d.logged = now
+		d.guest.Log.Warn("a device of the guest has failed", "device", d.node.FrontPath(), "err", err)
+	}
+	d.disconnect()
+	d.broken = true
+	d.enter(xenabi.XenbusStateClosing)
+}
+
+// enter tells the front end a state, unless it is the one that it knows.
+func (d *Device) enter(state int) {
+	if d.state != state {
+		d.publish(state, nil)
+	}
+}
+
+// publish writes nodes of the back end's directory and its state at once.
+func (d *Device) publish(state int, nodes map[string]string) {
+	err := d.guest.Store.Do(func(t *xenstore.Tx) error {
+		if err := write(t, d.node.BackPath(), nodes); err != nil {
+			return err
+		}
+		return t.Write(d.node.BackPath()+"/state", strconv.Itoa(state))
+	})
+	if err != nil {
+		d.guest.Log.Warn("tell the guest of its device", "device", d.node.FrontPath(), "err", err)
+		return
+	}
+	d.state = state
+}
+
+// gone removes a device that is to leave once its front end has let go of it, or
+// never took it.
+func (d *Device) gone() bool {
+	switch d.front() {
+	case xenabi.XenbusStateUnknown, xenabi.XenbusStateInitialising, xenabi.XenbusStateClosed:
+	default:
+		return false
+	}
+	err := d.guest.Store.Do(func(t *xenstore.Tx) error {
+		for _, path := range []string{d.node.FrontPath(), d.node.BackPath()} {
+			if _, err := t.Read(path); err != nil {
+				continue
+			}
+			if err := t.Remove(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.guest.Log.Warn("remove a device of the guest", "device", d.node.FrontPath(), "err", err)
+	}
+	return true
+}
+
+func write(t *xenstore.Tx, dir string, nodes map[string]string) error {
+	for name, value := range nodes {
+		if err := t.Write(dir+"/"+name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package native
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/backend"
+	"github.com/hxen-project/hxen/hv/hvtest"
+	"github.com/hxen-project/hxen/hv/xenabi"
+)
+
+// stubDevice is found by guests, and connects to none.
+type stubDevice struct {
+	refuse   error
+	attached []*backend.Device
+}
+
+func (d *stubDevice) Attach(g *backend.Guest) (*backend.Device, error) {
+	if d.refuse != nil {
+		return nil, d.refuse
+	}
+	b, err := g.Add(backend.Config{Type: "vstub", ID: 3, Back: map[string]string{"what": "stub"}}, nil)
+	d.attached = append(d.attached, b)
+	return b, err
+}
+
+func (*stubDevice) Count(*hv.Stats) {}
+func (*stubDevice) Close() error    { return nil }
+
+func TestDevices(t *testing.T) {
+	config, stub := testConfig(t, nil), &stubDevice{}
+	config.Devices = []Device{stub}
+	for range 2 { // one machine after the other
+		m := start(t, config, func(c *hvtest.FakeCPU) {
+			c.Halt()
+			shutdown(c, xenabi.SHUTDOWN_reboot)
+		})
+		if got, err := m.client.Read("/local/domain/0/backend/vstub/1/3/what"); err != nil || got != "stub" {
+			t.Errorf("the device says %q, %v", got, err)
+		}
+		m.end(hv.ExitReboot, nil)
+		wait(t, m)
+		if err := stub.attached[len(stub.attached)-1].Unplug(t.Context()); err != nil { // nobody serves it
+			t.Error(err)
+		}
+	}
+	if len(stub.attached) != 2 {
+		t.Errorf("attached %d times", len(stub.attached))
+	}
+	stub.refuse = errors.New("no such file")
+	if _, err := Start(&hvtest.FakeAccel{Programs: map[uint64]func(*hvtest.FakeCPU){entry: (*hvtest.FakeCPU).Halt}}, config); err == nil || !strings.Contains(err.Error(), "device 0: no such file") {
+		t.Errorf("a machine without its device: %v", err)
+	}
+}
