@@ -53,6 +53,9 @@ type MachineInfo struct {
 	Machine     string `json:"machine"`      // the machine type to pin; hvm only
 	Version     string `json:"version"`      // of the device model
 	PID         int    `json:"pid"`          // of the device model; 0 if the worker is it
+	// Isolation names the walls around what runs the guest, "landlock 4, seccomp";
+	// empty: it may do whatever its user may.
+	Isolation string `json:"isolation,omitempty"`
 }
 
 // Optional abilities of a Machine, found by type assertion.
@@ -180,6 +183,11 @@ type Host struct {
 	QEMU QEMUInfo
 	// Accel is the probe's verdict on each accelerator, best first; TCG is always last.
 	Accel []AccelInfo
+	// Confine, if not nil, takes from this process for good what only a launch
+	// needs: programs to start, sockets to make, files outside of the guest's. An
+	// engine that runs guest code in this process calls it once, when all is open
+	// and before the guest's first instruction. It returns MachineInfo.Isolation.
+	Confine func() (string, error)
 	// Usage tells the CPU time and resident bytes of a process.
 	Usage func(pid int) (cpu time.Duration, rss uint64, err error)
 }

@@ -182,6 +182,7 @@ const (
 	KeyEngine      = "hxen:engine"       // VM_metrics, and VM while it runs: qemu, native
 	KeyAccel       = "hxen:accel"        // likewise: kvm, tcg, ...
 	KeyAccelReason = "hxen:accel_reason" // likewise: why not a faster one
+	KeyIsolation   = "hxen:isolation"    // likewise: the walls around what runs the guest
 	KeyLastExit    = "hxen:last_exit"    // VM.other_config: reason of the last end
 	KeyLastText    = "hxen:last_text"    // VM.other_config: one sentence on it
 	KeyBroken      = "hxen:broken"       // VM.other_config: why the guest's folder cannot be used

@@ -195,7 +195,11 @@ func serveFake(l net.Listener, srv *control.Server) {
 func (w *fakeWorker) save() {
 	st := w.status
 	st.Spec = nil
-	if err := writeJSON(w.files.State(), st); err != nil {
+	err := os.MkdirAll(w.files.Worker(), 0o700)
+	if err == nil {
+		err = writeJSON(w.files.State(), st)
+	}
+	if err != nil {
 		fatal(err)
 	}
 }

@@ -162,6 +162,7 @@ func notes(vm *api.VM, g *guest) {
 		set(api.KeyEngine, g.status.Info.Engine)
 		set(api.KeyAccel, g.status.Info.Accelerator)
 		set(api.KeyAccelReason, g.status.Info.AccelReason)
+		set(api.KeyIsolation, g.status.Info.Isolation)
 	}
 	if g.last != nil && g.power == hv.Halted {
 		set(api.KeyLastExit, string(g.last.Reason))
@@ -186,7 +187,7 @@ func (s *Service) metricsRecord(g *guest) api.VMMetrics {
 	if g.power == hv.Paused {
 		m.State = []string{"paused"}
 	}
-	for key, v := range map[string]string{api.KeyEngine: st.Info.Engine, api.KeyAccel: st.Info.Accelerator, api.KeyAccelReason: st.Info.AccelReason} {
+	for key, v := range map[string]string{api.KeyEngine: st.Info.Engine, api.KeyAccel: st.Info.Accelerator, api.KeyAccelReason: st.Info.AccelReason, api.KeyIsolation: st.Info.Isolation} {
 		if v != "" {
 			m.OtherConfig[key] = v
 		}

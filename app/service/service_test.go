@@ -62,7 +62,7 @@ func (b *bench) endAll() {
 	if b.stop != nil {
 		b.stop()
 	}
-	states, _ := filepath.Glob(filepath.Join(b.opt.Store.Guests(), "*", "state.json"))
+	states, _ := filepath.Glob(filepath.Join(b.opt.Store.Guests(), "*", "worker", "state.json"))
 	for _, f := range states {
 		st := readState(filepath.Dir(f))
 		if st == nil {

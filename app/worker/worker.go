@@ -52,6 +52,9 @@ type Options struct {
 	NICSocket func(n int) string
 	// Relay listens on a card's socket and carries its frames to its network's.
 	Relay func(nic hv.NIC, socket, frames string) (NetRelay, error)
+	// Confine gives up what a worker of this guest does not need while the guest
+	// runs, and names the walls that then stand.
+	Confine func(hv.Spec) (string, error)
 }
 
 // NetRelay carries the frames of one network card.
@@ -239,6 +242,9 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	}
 	host.Progress = func(stage string, done, total int64) {
 		w.events.Add(control.Event{Progress: &control.Progress{Stage: stage, Done: done, Total: total}})
+	}
+	if w.opt.Confine != nil {
+		host.Confine = func() (string, error) { return w.opt.Confine(l.Spec) }
 	}
 	for i := range l.Spec.NICs {
 		host.NICs = append(host.NICs, w.opt.NICSocket(i))

@@ -18,10 +18,11 @@ import (
 
 // Stages of a launch, for hv.StageError.
 const (
-	stageSpec    = "settings"
-	stageKernel  = "kernel"
-	stageAccel   = "accelerator"
-	stageMachine = "machine"
+	stageSpec      = "settings"
+	stageKernel    = "kernel"
+	stageAccel     = "accelerator"
+	stageMachine   = "machine"
+	stageIsolation = "isolation"
 )
 
 // Engine runs guests of type pvh.
@@ -100,7 +101,9 @@ func (e *Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, 
 	if err != nil {
 		return nil, err
 	}
-	m, err := Start(g.hyp, g.config)
+	c := g.config
+	c.Ready = g.confine
+	m, err := Start(g.hyp, c)
 	if err != nil {
 		g.abandon()
 		return nil, staged(stageMachine, err, "")

@@ -15,16 +15,17 @@ import (
 // Guest is one guest from its start to its end: a Machine, and after each restart
 // another one in its place.
 type Guest struct {
-	spec   hv.Spec
-	host   hv.Host
-	config Config
-	hyp    accel.Hypervisor
-	files  []*os.File
-	events *hv.EventQueue
-	line   *line
-	gone   chan struct{}
-	reason hv.ExitReason // valid after gone
-	fault  error         // valid after gone
+	spec      hv.Spec
+	host      hv.Host
+	config    Config
+	hyp       accel.Hypervisor
+	files     []*os.File
+	events    *hv.EventQueue
+	line      *line
+	isolation string // fixed before the guest begins
+	gone      chan struct{}
+	reason    hv.ExitReason // valid after gone
+	fault     error         // valid after gone
 
 	mu        sync.Mutex
 	machine   *Machine // guarded by mu; the present one
@@ -40,6 +41,20 @@ var (
 
 func newGuest(s hv.Spec, h hv.Host) *Guest {
 	return &Guest{spec: s, host: h, events: hv.NewEventQueue(), line: newLine(), gone: make(chan struct{})}
+}
+
+// confine takes from this process what only a launch needs; a restart of the
+// guest gets on without.
+func (g *Guest) confine() error {
+	if g.host.Confine == nil {
+		return nil
+	}
+	walls, err := g.host.Confine()
+	if err != nil {
+		return staged(stageIsolation, err, "")
+	}
+	g.isolation = walls
+	return nil
 }
 
 // free gives back what prepare has opened.
@@ -139,7 +154,8 @@ func (g *Guest) now(verb string) (*Machine, error) {
 func (g *Guest) Info() hv.MachineInfo {
 	return hv.MachineInfo{
 		Engine: "native", Accelerator: g.hyp.Name(),
-		Version: fmt.Sprintf("Xen %d.%d", xen.Version>>16, xen.Version&0xffff),
+		Version:   fmt.Sprintf("Xen %d.%d", xen.Version>>16, xen.Version&0xffff),
+		Isolation: g.isolation,
 	}
 }
 

@@ -42,6 +42,10 @@ type Config struct {
 
 	Hold bool // the processors stand still until Resume
 
+	// Ready, if not nil, is called when all that the machine needs has been made,
+	// before the guest's first instruction; its error ends the start.
+	Ready func() error
+
 	Log *slog.Logger
 	// Notice, if not nil, is told in a sentence what went wrong in the guest. It
 	// must not wait.
@@ -99,12 +103,16 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		begin: make(chan struct{}), ended: make(chan struct{}),
 		release: make(chan struct{}), gone: make(chan struct{}),
 	}
-	if err := m.build(); err != nil {
+	err = m.build()
+	if err == nil && c.Ready != nil {
+		err = c.Ready()
+	}
+	if err != nil {
 		m.end(hv.ExitFailed, err)
 		m.tearDown()
 		return nil, err
 	}
-	m.config.KernelFile, m.config.Initrd = nil, nil
+	m.config.KernelFile, m.config.Initrd, m.config.Ready = nil, nil, nil
 	close(m.begin)
 	go func() {
 		<-m.ended

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// IoctlType is the type of the ioctls that a machine of Open needs while it runs; 0: none.
+const IoctlType = 0
+
 // probeHost asks whether the processor could. No guest code has been run on
 // macOS yet, so the verdict is not "usable".
 func probeHost(context.Context, Options) Result {

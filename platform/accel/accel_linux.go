@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// IoctlType is the type of the ioctls that a machine of Open needs while it runs; 0: none.
+const IoctlType = 0xae // KVMIO, linux/kvm.h
+
 const device = "/dev/kvm"
 
 func probeHost(ctx context.Context, o Options) Result {

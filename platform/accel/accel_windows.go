@@ -7,6 +7,9 @@ import (
 	"github.com/hxen-project/hxen/hv/accel"
 )
 
+// IoctlType is the type of the ioctls that a machine of Open needs while it runs; 0: none.
+const IoctlType = 0
+
 // probeHost asks Windows whether its hypervisor is there. No guest code has been
 // run on it yet, so the verdict is not "usable".
 func probeHost(context.Context, Options) Result {

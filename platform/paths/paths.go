@@ -125,11 +125,17 @@ func GuestDir(dir, run string) Guest {
 }
 
 func (g Guest) Spec() string       { return filepath.Join(g.Dir, "spec.json") }
-func (g Guest) State() string      { return filepath.Join(g.Dir, "state.json") } // written only by the lock's holder
+func (g Guest) State() string      { return filepath.Join(g.Worker(), "state.json") } // written only by the lock's holder
 func (g Guest) Lock() string       { return filepath.Join(g.Dir, "lock") }
 func (g Guest) Log() string        { return filepath.Join(g.Dir, "worker.log") }
-func (g Guest) ConsoleLog() string { return filepath.Join(g.Dir, "console.log") }
-func (g Guest) Ctl() string        { return socket(g.Run, g.ID, "ctl") }
+func (g Guest) ConsoleLog() string { return filepath.Join(g.Worker(), "console.log") }
+
+// Worker is the folder of what a worker writes while its guest runs: the one
+// that a confined worker may make files in. What says which files the guest has
+// is not in it.
+func (g Guest) Worker() string { return filepath.Join(g.Dir, "worker") }
+
+func (g Guest) Ctl() string { return socket(g.Run, g.ID, "ctl") }
 
 // Net is the socket of one of the guest's network cards, by its place in the
 // spec: the worker listens and the engine connects. An engine names its other
@@ -163,6 +169,13 @@ func (n Network) Lock() string   { return filepath.Join(n.Dir, "lock") }
 func (n Network) Log() string    { return filepath.Join(n.Dir, "netd.log") }
 func (n Network) Ctl() string    { return socket(n.Run, "net-"+n.ID, "ctl") }
 func (n Network) Frames() string { return socket(n.Run, "net-"+n.ID, "net") }
+
+// IsFrames reports whether path is the frames socket of some network in the
+// runtime folder run.
+func IsFrames(path, run string) bool {
+	base := filepath.Base(path)
+	return filepath.Dir(path) == filepath.Clean(run) && strings.HasPrefix(base, "net-") && strings.HasSuffix(base, ".net")
+}
 
 func short(uuid string) string {
 	if len(uuid) > 8 {

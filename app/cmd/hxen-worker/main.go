@@ -39,6 +39,7 @@ var version = "dev"
 func main() {
 	dir := flag.String("dir", "", "the guest's folder")
 	run := flag.String("run", "", "the runtime folder for sockets")
+	dial := flag.String("dial", "", "dial the sockets of networks in this runtime folder for the process at descriptor 3")
 	showVersion := flag.Bool("version", false, "print the version and end")
 	flag.Parse()
 	if *showVersion {
@@ -47,6 +48,12 @@ func main() {
 	}
 	// The worker of a QEMU guest does little and must stay small.
 	debug.SetGCPercent(40)
+	if *dial != "" {
+		if err := serveDialer(*dial); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if err := serve(*dir, *run); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -58,6 +65,9 @@ func serve(dir, run string) error {
 		return fmt.Errorf("hxen-worker: --dir and --run are needed; use \"hxen start NAME\" instead of starting it by hand")
 	}
 	g := paths.GuestDir(dir, run)
+	if err := os.MkdirAll(g.Worker(), 0o700); err != nil {
+		return fmt.Errorf("make the worker's folder: %w", err)
+	}
 	lock, err := proc.TryLock(g.Lock())
 	if errors.Is(err, proc.ErrLocked) {
 		return fmt.Errorf("%s: the guest is running already", dir)
@@ -84,6 +94,7 @@ func serve(dir, run string) error {
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
 	children := &started{times: map[int]string{}}
+	walls := &walls{guest: g, log: log}
 	ready()
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
@@ -95,8 +106,9 @@ func serve(dir, run string) error {
 		ModelStart: children.timeOf,
 		NICSocket:  g.Net,
 		Relay: func(nic hv.NIC, socket, frames string) (worker.NetRelay, error) {
-			return relay(nic, socket, frames, log)
+			return relay(nic, socket, frames, walls.dial, log)
 		},
+		Confine: walls.confine,
 	})
 }
 
@@ -174,12 +186,12 @@ func host(g paths.Guest, lock *proc.Lock, children *started, log *slog.Logger) h
 }
 
 // relay listens for the device model's card and carries its frames to netd.
-func relay(nic hv.NIC, socket, frames string, log *slog.Logger) (worker.NetRelay, error) {
+func relay(nic hv.NIC, socket, frames string, dialer func(context.Context, string) (net.Conn, error), log *slog.Logger) (worker.NetRelay, error) {
 	l, err := localsock.Listen(socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen for card %s: %w", nic.MAC, err)
 	}
 	hello := control.FramesHello{Protocol: control.Protocol, NIC: nic.UUID, MAC: nic.MAC}
-	dial := func(ctx context.Context) (net.Conn, error) { return localsock.Dial(ctx, frames) }
+	dial := func(ctx context.Context) (net.Conn, error) { return dialer(ctx, frames) }
 	return worker.NewRelay(l, dial, hello, log), nil
 }

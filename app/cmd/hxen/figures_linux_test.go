@@ -57,7 +57,7 @@ func figureStart(t *testing.T, row rowFunc) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := filepath.Join(h.home, "guests", listed.UUID, "console.log")
+	log := filepath.Join(h.home, "guests", listed.UUID, "worker", "console.log")
 	var ours, bare []time.Duration
 	for range 11 { // the first pair warms up
 		size := fileSize(log)

@@ -62,6 +62,7 @@ var may = []struct {
 	{"hv/...", []string{"hv/..."}},
 	{"hv/native", []string{"hv/...", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/ulikunitz/xz"}},
 	{"hv/qemu", []string{"hv/...", "github.com/digitalocean/go-qemu"}},
+	{"platform/confine", []string{"golang.org/x/sys", "golang.org/x/net/bpf", "github.com/landlock-lsm/go-landlock"}},
 	{"platform/...", []string{"platform/...", "golang.org/x/sys", "github.com/ebitengine/purego",
 		"github.com/kardianos/service", "github.com/godbus/dbus", "github.com/go-ole/go-ole"}},
 	{"installer/cmd/...", []string{"installer/...", "app/...", "platform/..."}},
