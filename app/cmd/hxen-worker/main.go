@@ -93,13 +93,17 @@ func serve(dir, run string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
+	cache, err := paths.Cache()
+	if err != nil { // a service without a home: the guest's folder serves one guest
+		cache = g.Worker()
+	}
 	children := &started{times: map[int]string{}}
 	walls := &walls{guest: g, log: log}
 	ready()
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
 		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
-		Host:      host(g, lock, children, log),
+		Host:      host(g, lock, cache, children, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
 		Listener: listener, Allowed: allowed,
 		Self:       control.Process{PID: pid, Start: start},
@@ -165,9 +169,9 @@ func (s *started) timeOf(pid int) string {
 }
 
 // host is the port from the engine to this machine.
-func host(g paths.Guest, lock *proc.Lock, children *started, log *slog.Logger) hv.Host {
+func host(g paths.Guest, lock *proc.Lock, cache string, children *started, log *slog.Logger) hv.Host {
 	h := hv.Host{
-		Dir: g.Dir, RunDir: g.Run, Short: g.ID, Log: log,
+		Dir: g.Dir, Cache: cache, RunDir: g.Run, Short: g.ID, Log: log,
 		Start: func(c hv.Command) (hv.Process, error) {
 			return children.start(proc.Command{
 				Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir,
