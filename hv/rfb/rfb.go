@@ -1,8 +1,9 @@
 // Package rfb speaks RFB 3.8, the protocol that carries a guest's screen and
-// input for both engines. Here is the client half: it turns a byte stream into
-// a Frame and callbacks, and keys, pointer and clipboard into bytes. It knows
-// no window, no guest and no transport, and it trusts nothing a server sends:
-// every size is checked before memory is asked for.
+// input for both engines. The client half turns a byte stream into a Frame and
+// callbacks, and keys, pointer and clipboard into bytes; the server half shows a
+// Picture to viewers and takes their input. Neither knows a window, a guest or a
+// transport, and neither trusts the other end: every size is checked before
+// memory is asked for.
 //
 // Sources: "The RFB Protocol" (RFC 6143), the community specification
 // rfbproto.rst for what came later, and QEMU's ui/vnc.c for its extensions.
@@ -10,6 +11,8 @@
 // rfb.go is the client's life; handshake.go its first bytes; decode.go what the
 // server says; input.go what the client says; clipboard.go the extended
 // clipboard; frame.go the picture; wire.go the constants and the output queue.
+// server.go is the server's picture; viewer.go one viewer's life; tiles.go what
+// has changed; format.go other orders of pixels; keys.go numbers of keys.
 package rfb
 
 import (

@@ -11,6 +11,7 @@ const (
 	msgSetPixelFormat byte = 0
 	msgSetEncodings   byte = 2
 	msgUpdateRequest  byte = 3
+	msgKey            byte = 4
 	msgPointer        byte = 5
 	msgClientCutText  byte = 6
 	msgSetDesktopSize byte = 251
