@@ -135,14 +135,26 @@ const (
 	EventMedia   EventKind = "media"   // a CD drive's tray or medium changed
 	EventIOError EventKind = "ioerror" // a disk failed; Event.Text says how
 	EventNotice  EventKind = "notice"  // something the user should know
+	EventDisplay EventKind = "display" // Event.Display changed
+)
+
+// DisplayState says what of its screen a guest has taken up, where the guest needs
+// drivers of its own for it.
+type DisplayState string
+
+const (
+	DisplayNone DisplayState = "none" // nothing, or not yet
+	DisplayView DisplayState = "view" // the screen, but no keyboard
+	DisplayFull DisplayState = "full" // screen and keyboard
 )
 
 // Event is something that happened to a machine.
 type Event struct {
-	Kind   EventKind  `json:"kind"`
-	State  PowerState `json:"state,omitempty"`
-	Object string     `json:"object,omitempty"` // uuid of the disk or NIC it is about
-	Text   string     `json:"text,omitempty"`   // one sentence for the user
+	Kind    EventKind    `json:"kind"`
+	State   PowerState   `json:"state,omitempty"`
+	Object  string       `json:"object,omitempty"` // uuid of the disk or NIC it is about
+	Display DisplayState `json:"display,omitempty"`
+	Text    string       `json:"text,omitempty"` // one sentence for the user
 }
 
 // ExitReason is why a machine ended, in Xen's shutdown words.

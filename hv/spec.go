@@ -120,9 +120,9 @@ type Forward struct {
 	To    uint16 `json:"to"`              // guest port
 }
 
-// Display of an hvm guest.
+// Display of a guest. A pvh guest's is Xen's vfb, or none.
 type Display struct {
-	Adapter string `json:"adapter,omitempty"` // virtio (default), std, none
+	Adapter string `json:"adapter,omitempty"` // virtio (default), std, none; of a pvh guest empty or none
 	Audio   bool   `json:"audio,omitempty"`
 }
 

@@ -81,9 +81,9 @@ func (l *Link) Ring(entry int, refs ...uint32) (*Ring, error) {
 	return newRing(m, len(refs), entry)
 }
 
-// Page maps one page that the front end names by its frame number.
-func (l *Link) Page(gfn uint64) (*xen.Mapping, error) {
-	m, err := l.device.guest.Domain.MapGFN(gfn)
+// Pages maps pages that the front end names by their frame numbers.
+func (l *Link) Pages(gfns ...uint64) (*xen.Mapping, error) {
+	m, err := l.device.guest.Domain.MapGFN(gfns...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrontEnd, err)
 	}

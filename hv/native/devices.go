@@ -24,6 +24,7 @@ type Device interface {
 // openDevices opens what the Spec's disks and cards stand for. Each kind has its
 // line here.
 func (g *Guest) openDevices(context.Context) error {
+	g.openScreen()
 	return nil
 }
 

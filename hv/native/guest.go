@@ -9,6 +9,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/backend/fb"
 	"github.com/hxen-project/hxen/hv/xen"
 )
 
@@ -22,7 +23,8 @@ type Guest struct {
 	files     []*os.File
 	events    *hv.EventQueue
 	line      *line
-	isolation string // fixed before the guest begins
+	screen    *fb.Screen // nil: the guest has none
+	isolation string     // fixed before the guest begins
 	gone      chan struct{}
 	reason    hv.ExitReason // valid after gone
 	fault     error         // valid after gone

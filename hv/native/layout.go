@@ -31,8 +31,9 @@ const (
 
 	highStart = 1 << 32
 
-	// maxCmdline fits into a page with its end; Linux itself takes 2047 bytes.
-	maxCmdline = 4095
+	// maxCmdline fits into a page with its end; Linux itself takes less.
+	maxCmdline      = 4095
+	maxLinuxCmdline = 2047
 )
 
 // A guest's ports.

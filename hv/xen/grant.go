@@ -191,13 +191,17 @@ func (d *Domain) Map(refs ...uint32) (*Mapping, error) {
 	return m, nil
 }
 
-// MapGFN is Map for front ends that name their page by frame (vfb, vkbd).
-func (d *Domain) MapGFN(gfn uint64) (*Mapping, error) {
-	p, err := d.cfg.Memory.Page(gfn)
-	if err != nil {
-		return nil, fmt.Errorf("map frame %#x: %w", gfn, err)
+// MapGFN is Map for front ends that name their pages by frame (vfb, vkbd).
+func (d *Domain) MapGFN(gfns ...uint64) (*Mapping, error) {
+	m := &Mapping{}
+	for _, gfn := range gfns {
+		p, err := d.cfg.Memory.Page(gfn)
+		if err != nil {
+			return nil, fmt.Errorf("map frame %#x: %w", gfn, err)
+		}
+		m.pages = append(m.pages, p)
 	}
-	return &Mapping{pages: []guestmem.Page{p}}, nil
+	return m, nil
 }
 
 // Page is page i, or after Close one without memory, on which every access
