@@ -21,16 +21,18 @@ import (
 const hang = 5 * time.Minute // a guard against hanging, not a measurement
 
 // guestInit is a guest's first program: the card's modules, DHCP, then a shell
-// on the serial line that the test talks to.
+// on the serial line that the test talks to. It is no interactive one: that takes
+// the death of a child, which interrupts its read, for the end of its input, and
+// the first process inherits children (those of "timeout") that die at any time.
 const guestInit = `#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do insmod /$m.ko; done
 ifconfig lo up; ifconfig eth0 up
 udhcpc -i eth0 -s /dhcp -n -q -t 10 >/dev/null 2>&1
 mkdir /www; echo "this is $(cat /sys/class/net/eth0/address)" >/www/index.html; httpd -h /www
-stty -echo; PS1= ; export PS1
+stty -echo
 echo; echo READY
-exec sh
+while IFS= read -r line; do eval "$line"; done
 `
 
 const guestDHCP = `#!/bin/sh
