@@ -4,7 +4,7 @@
 // It shows what package model holds and asks model for what the user wants; it
 // never guesses a guest's state and knows nothing of the wire, of folders or of
 // engines. Views are touched on Fyne's main goroutine only: the model delivers
-// every change through one fyne.Do.
+// every change through one screen.Do.
 package desktop
 
 import (
@@ -16,6 +16,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/desktop/model"
+	"github.com/hxen-project/hxen/app/desktop/screen"
 )
 
 // AppID names the program to the desktop.
@@ -49,13 +50,16 @@ func run(ctx context.Context, o Options, opened func(*App)) {
 	f := app.NewWithID(AppID)
 	f.SetIcon(Icon)
 	f.Settings().SetTheme(newLook())
-	a := newApp(f, model.NewLibrary(o.Service, fyne.Do), o)
+	a := newApp(f, model.NewLibrary(o.Service, screen.Do), o)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	context.AfterFunc(ctx, func() { fyne.Do(f.Quit) })
+	context.AfterFunc(ctx, func() { screen.Do(f.Quit) })
 	// Before the loop runs fyne.Do calls its argument on the caller's goroutine,
 	// so nothing may be delivered earlier.
-	f.Lifecycle().SetOnStarted(func() { go a.lib.Run(ctx) })
+	f.Lifecycle().SetOnStarted(func() {
+		screen.Pace()
+		go a.lib.Run(ctx)
+	})
 	a.open(ctx, o)
 	opened(a)
 	f.Run()

@@ -22,7 +22,9 @@ type details struct {
 	frame   *frame
 	vm      *model.VM
 	monitor *model.Monitor
-	seen    bool // the window is on screen
+	seen    bool        // the window is on screen
+	aside   func() bool // the user works in another window
+	beats   int         // since the charts were painted
 
 	name   *widget.Label
 	state  *canvas.Text
@@ -43,8 +45,8 @@ type details struct {
 	asked    string // guest and revision that forwards were asked for
 }
 
-func newDetails(f *frame) *details {
-	d := &details{frame: f, seen: true}
+func newDetails(f *frame, aside func() bool) *details {
+	d := &details{frame: f, seen: true, aside: aside}
 	d.monitor = f.app.lib.NewMonitor(d.beat)
 	d.name = widget.NewLabel("")
 	d.name.SizeName = theme.SizeNameHeadingText
@@ -193,9 +195,18 @@ func (d *details) askForwards(vm *model.VM) {
 	})
 }
 
+// asideBeats is how many beats a window that is not worked in lets pass between
+// two looks at the figures: each costs a painting of the whole window.
+const asideBeats = 5
+
 // beat shows the newest figures.
 func (d *details) beat() {
 	f := d.monitor.Figures()
+	d.beats++
+	if f.CPU.Len > asideBeats && d.beats < asideBeats && d.aside() {
+		return
+	}
+	d.beats = 0
 	d.cpu.set(fmt.Sprintf("%.0f %%", f.CPU.Last()*100), 1, &f.CPU)
 	d.mem.set(text.Size(round(f.Memory.Last())), max(f.MemoryMax, f.Memory.Max(), 1), &f.Memory)
 	d.disk.set(rate(f.DiskRead.Last()+f.DiskWrite.Last()), 0, &f.DiskRead, &f.DiskWrite)

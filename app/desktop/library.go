@@ -67,7 +67,8 @@ func (w *libraryWindow) build() {
 	w.search.onDown = func() { w.win.Canvas().Focus(w.list) }
 	w.list = newGuestList(w)
 	w.bar = newActionBar(&w.frame)
-	w.details = newDetails(&w.frame)
+	w.native = newNative(w.win)
+	w.details = newDetails(&w.frame, w.native.aside)
 	w.tasks = newTaskBar(&w.frame)
 	w.conn, w.host = w.banner(), w.banner()
 	w.conn.offer(text.T("Retry now"), w.lib.Retry)
@@ -86,7 +87,6 @@ func (w *libraryWindow) build() {
 	if s := w.app.prefs.Split; s > 0.1 && s < 0.9 {
 		w.split.Offset = s
 	}
-	w.native = newNative(w.win)
 	w.middle = container.NewStack(container.NewWithoutLayout(w.native.pixel), w.split, w.empty.root)
 	head := container.NewVBox(container.New(margin(5), top), widget.NewSeparator(), w.conn, w.host)
 	w.win.SetContent(container.NewBorder(head, w.tasks.box, nil, nil, w.middle))

@@ -10,8 +10,8 @@ import (
 	"github.com/go-gl/glfw/v3.4/glfw"
 )
 
-// native tells whether a window is minimised, which Fyne does not. Fyne paints
-// with the window library's context current, so a raster of one pixel learns
+// native tells whether a window is minimised or worked in, which Fyne does not.
+// Fyne paints with the window library's context current, so a raster of one pixel learns
 // there which window it is in; this needs the GLFW package that Fyne is built
 // with.
 type native struct {
@@ -36,6 +36,11 @@ func newNative(w fyne.Window) *native {
 // minimised reports whether nobody can see the window. On Fyne's goroutine.
 func (n *native) minimised() bool {
 	return n.window != nil && n.window.GetAttrib(glfw.Iconified) == glfw.True
+}
+
+// aside reports whether the user works in another window. On Fyne's goroutine.
+func (n *native) aside() bool {
+	return n.window != nil && n.window.GetAttrib(glfw.Focused) != glfw.True
 }
 
 // Check says in one sentence why no window can be made here, where Fyne would

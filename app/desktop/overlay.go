@@ -11,6 +11,7 @@ import (
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
+	"github.com/hxen-project/hxen/app/desktop/screen"
 	"github.com/hxen-project/hxen/app/text"
 )
 
@@ -112,7 +113,7 @@ type toast struct {
 const toastTime = 4 * time.Second
 
 func newToast() *toast {
-	t := &toast{label: canvas.NewText("", color.White), back: canvas.NewRectangle(color.NRGBA{0x14, 0x1c, 0x20, 0xe0}), do: fyne.Do}
+	t := &toast{label: canvas.NewText("", color.White), back: canvas.NewRectangle(color.NRGBA{0x14, 0x1c, 0x20, 0xe0}), do: screen.Do}
 	t.back.CornerRadius = 8
 	strip := container.NewStack(t.back, container.New(margin(8), t.label))
 	t.root = container.NewBorder(nil, container.New(margin(14), container.NewCenter(strip)), nil, nil)

@@ -13,6 +13,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 	"github.com/fyne-io/terminal"
 
+	"github.com/hxen-project/hxen/app/desktop/screen"
 	"github.com/hxen-project/hxen/app/text"
 )
 
@@ -121,6 +122,7 @@ func (c *consoleSerial) Read(b []byte) (int, error) {
 		n, err := conn.Read(b)
 		if n > 0 {
 			c.record(b[:n])
+			screen.Stir() // the terminal shows it by fyne.Do
 			return n, nil
 		}
 		if err != nil {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // window shows the guest at sock until its standard input ends. Lines in:
-// "mode N", "size W H" (device pixels), "paints", "snapshot FILE", "type TEXT",
+// "mode N", "size W H" (device pixels), "paints", "paced", "snapshot FILE", "type TEXT",
 // "keys COMBINATION". Each is answered by one line; events come as lines with a
 // star.
 func window(sock string) {
@@ -57,6 +57,7 @@ func window(sock string) {
 		}
 		fyne.Do(a.Quit)
 	}()
+	a.Lifecycle().SetOnStarted(Pace)
 	w.ShowAndRun()
 }
 
@@ -64,6 +65,9 @@ func order(s *Screen, verb, rest string, resize func(w, h float32)) any {
 	switch verb {
 	case "paints":
 		return s.Paints()
+	case "paced":
+		d := driverFields(fyne.CurrentApp().Driver())
+		return d != nil && !dirty(d.windows.Index(0)) && loop.running
 	case "mode":
 		var m Mode
 		fmt.Sscan(rest, &m)

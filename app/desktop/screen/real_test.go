@@ -129,7 +129,7 @@ func (r *real) xvfb() {
 func (r *real) open(scale string) {
 	r.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display, "FYNE_SCALE="+scale, "FYNE_PLATFORM=x11",
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display, "FYNE_SCALE="+scale, "FYNE_PLATFORM=x11", "LP_NUM_THREADS=0", // as hxen-desktop sets it
 		"HOME="+r.dir, "XDG_CONFIG_HOME="+r.dir, windowEnv+"="+r.sock)
 	in, _ := cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
@@ -272,6 +272,8 @@ func TestRealWindow(t *testing.T) {
 		r.ask("snapshot " + snapshot)
 		return bytes.Equal(load(t, snapshot).Pix, r.grab().Pix)
 	})
+
+	r.eventually("a loop that waits for input", func() bool { return r.ask("paced") == "true" })
 
 	// The release key gives the keyboard back: no key reaches the guest then.
 	drain(r.events)

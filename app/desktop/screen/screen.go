@@ -5,7 +5,7 @@
 // screen.go is the widget and what a window may ask of it; stream.go dials,
 // reads and dials again; paint.go brings pixels to the screen; geometry.go is
 // the arithmetic of scaling; keys.go and pointer.go are input; native.go is what
-// Fyne does not tell (minimised, Wayland or X11).
+// Fyne does not tell (minimised, Wayland or X11); loop.go paces Fyne's loop.
 //
 // Two kinds of goroutine meet here: Fyne's, which runs every method that Fyne
 // calls, and the stream's. What both use is under Screen.mu.
@@ -85,7 +85,7 @@ type Screen struct {
 
 // New makes a screen that is not connected yet.
 func New(dial Dial) *Screen {
-	s := &Screen{dial: dial, release: keymap.RightCtrl, visible: true, do: fyne.Do}
+	s := &Screen{dial: dial, release: keymap.RightCtrl, visible: true, do: Do}
 	s.native.system = keymap.Host(false)
 	s.raster = canvas.NewRaster(s.generate)
 	s.raster.ScaleMode = canvas.ImageScalePixels
