@@ -184,6 +184,9 @@ type Host struct {
 	Inherit []*os.File
 	// Start runs a program that dies with the worker.
 	Start func(Command) (Process, error)
+	// OpenDisk opens a raw image or a disk of the host, to be written unless readonly,
+	// and locks it against other programs as QEMU does.
+	OpenDisk func(path string, readonly bool) (DiskFile, error)
 	// NICs are the sockets of the guest's network cards, in the Spec's order, on
 	// which the worker listens before Launch: Ethernet frames, each after its
 	// length as a 32-bit big-endian number (QEMU's -netdev stream form).
@@ -202,6 +205,24 @@ type Host struct {
 	Confine func() (string, error)
 	// Usage tells the CPU time and resident bytes of a process.
 	Usage func(pid int) (cpu time.Duration, rss uint64, err error)
+}
+
+// DiskFile is an image or a disk of the host, seen as its bytes. The methods may
+// be called from any goroutine; an error that wraps syscall.ENOSPC or
+// syscall.EDQUOT says that the host has no room, errors.ErrUnsupported that the
+// host cannot do this at all.
+type DiskFile interface {
+	Size() int64 // bytes, as of when it was opened
+	// ReadV and WriteV move all bytes of the buffers, one after the other, from or to
+	// the offset off, or fail.
+	ReadV(bufs [][]byte, off int64) error
+	WriteV(bufs [][]byte, off int64) error
+	// Flush returns when all that was written is safe from a power cut.
+	Flush() error
+	// Discard gives the room of n bytes back to the host; what they read as
+	// afterwards is not said.
+	Discard(off, n int64) error
+	Close() error
 }
 
 // AccelInfo is the verdict on one accelerator.

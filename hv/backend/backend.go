@@ -63,6 +63,7 @@ type Device struct {
 	watch  *xenstore.Watch
 	wake   chan struct{} // of one element
 	leave  chan struct{} // closed by Unplug
+	calls  chan func()   // for Do
 	once   sync.Once
 	stop   context.CancelFunc
 	done   chan struct{} // closed when nobody serves the device any more
@@ -80,7 +81,7 @@ func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
 	d := &Device{
 		guest: g, driver: driver, state: xenabi.XenbusStateInitWait,
 		node: xenstore.Device{Domid: g.Domid, Type: c.Type, ID: c.ID, Front: c.Front, Back: c.Back},
-		wake: make(chan struct{}, 1), leave: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), leave: make(chan struct{}), calls: make(chan func()), done: make(chan struct{}),
 	}
 	if err := g.Store.AddDevice(d.node); err != nil {
 		return nil, err
@@ -100,6 +101,19 @@ func (d *Device) Wake() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
+	}
+}
+
+// Do runs f on the device's goroutine, between calls of the Driver, and waits for
+// it. It reports whether f has run: nobody runs it after the device's end.
+func (d *Device) Do(f func()) bool {
+	ran := make(chan struct{})
+	select {
+	case d.calls <- func() { f(); close(ran) }:
+		<-ran
+		return true
+	case <-d.done:
+		return false
 	}
 }
 
@@ -156,6 +170,8 @@ func (d *Device) serve(ctx context.Context) {
 			leave, d.leaving = nil, true
 			d.publish(xenabi.XenbusStateClosing, map[string]string{"online": "0"})
 			d.follow()
+		case f := <-d.calls:
+			f()
 		case <-d.watch.C:
 			d.watch.Paths()
 			d.follow()

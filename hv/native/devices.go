@@ -23,9 +23,9 @@ type Device interface {
 
 // openDevices opens what the Spec's disks and cards stand for. Each kind has its
 // line here.
-func (g *Guest) openDevices(context.Context) error {
+func (g *Guest) openDevices(ctx context.Context) error {
 	g.openScreen()
-	return nil
+	return g.openDisks(ctx)
 }
 
 // attachDevices gives a machine its devices.

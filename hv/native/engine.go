@@ -23,6 +23,7 @@ const (
 	stageAccel     = "accelerator"
 	stageMachine   = "machine"
 	stageIsolation = "isolation"
+	stageDisk      = "disk"
 )
 
 // Engine runs guests of type pvh.

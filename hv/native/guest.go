@@ -9,6 +9,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/backend/blk"
 	"github.com/hxen-project/hxen/hv/backend/fb"
 	"github.com/hxen-project/hxen/hv/xen"
 )
@@ -23,8 +24,9 @@ type Guest struct {
 	files     []*os.File
 	events    *hv.EventQueue
 	line      *line
-	screen    *fb.Screen // nil: the guest has none
-	isolation string     // fixed before the guest begins
+	disks     map[string]*blk.Disk // by uuid; fixed once the devices are open
+	screen    *fb.Screen           // nil: the guest has none
+	isolation string               // fixed before the guest begins
 	gone      chan struct{}
 	reason    hv.ExitReason // valid after gone
 	fault     error         // valid after gone
@@ -37,12 +39,16 @@ type Guest struct {
 }
 
 var (
-	_ hv.Machine  = (*Guest)(nil)
-	_ hv.Consoler = (*Guest)(nil)
+	_ hv.Machine      = (*Guest)(nil)
+	_ hv.Consoler     = (*Guest)(nil)
+	_ hv.MediaChanger = (*Guest)(nil)
 )
 
 func newGuest(s hv.Spec, h hv.Host) *Guest {
-	return &Guest{spec: s, host: h, events: hv.NewEventQueue(), line: newLine(), gone: make(chan struct{})}
+	return &Guest{
+		spec: s, host: h, events: hv.NewEventQueue(), line: newLine(),
+		disks: map[string]*blk.Disk{}, gone: make(chan struct{}),
+	}
 }
 
 // confine takes from this process what only a launch needs; a restart of the
@@ -182,6 +188,7 @@ func (g *Guest) Resume(context.Context) error {
 	m, err := g.now("resume the guest")
 	if err == nil && m.Resume() {
 		g.events.Put(hv.Event{Kind: hv.EventState, State: hv.Running})
+		g.retryDisks()
 	}
 	return err
 }

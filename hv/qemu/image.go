@@ -92,6 +92,13 @@ func inspect(dir string, d hv.Disk) (image, error) {
 	return im, err
 }
 
+// CheckImage is what a launch checks of a disk's image, for guests that QEMU does
+// not run.
+func CheckImage(dir string, d hv.Disk) error {
+	_, err := inspect(dir, d)
+	return err
+}
+
 // mediaError says why an image cannot be used, with the cure.
 func mediaError(what, path string, err error) error {
 	switch {

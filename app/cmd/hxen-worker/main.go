@@ -28,6 +28,7 @@ import (
 	"github.com/hxen-project/hxen/hv/native"
 	"github.com/hxen-project/hxen/hv/qemu"
 	"github.com/hxen-project/hxen/platform/accel"
+	"github.com/hxen-project/hxen/platform/diskfile"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -177,6 +178,13 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, log *
 				Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir,
 				Stdout: c.Stdout, Stderr: c.Stderr, ExtraFiles: c.Files, DieWithParent: true,
 			})
+		},
+		OpenDisk: func(path string, readonly bool) (hv.DiskFile, error) {
+			f, err := diskfile.Open(path, readonly)
+			if err != nil {
+				return nil, err // not a nil *diskfile.File
+			}
+			return f, nil
 		},
 		Usage: func(pid int) (time.Duration, uint64, error) {
 			u, err := proc.Use(pid)

@@ -48,6 +48,9 @@ func (w *walls) confine(s hv.Spec) (string, error) {
 		Ioctl: accel.IoctlType, Files: maxFiles,
 	}
 	for _, d := range s.Disks {
+		if d.IsCD() { // media come from anywhere, while the guest runs
+			p.Read = append(p.Read, string(filepath.Separator))
+		}
 		path := d.Path
 		if path != "" && !filepath.IsAbs(path) {
 			path = filepath.Join(w.guest.Dir, path)

@@ -1,0 +1,389 @@
+package blk
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hxen-project/hxen/hv/backend"
+	"github.com/hxen-project/hxen/hv/xen"
+	"github.com/hxen-project/hxen/hv/xenabi"
+)
+
+const (
+	// maxRingOrder is the largest ring in pages, as a power of two: Xen's own bound.
+	maxRingOrder = 4
+	// maxWorkers is how many transfers of a disk may be under way at once.
+	maxWorkers = 16
+	// maxRounds bounds how long Work goes on before it lets others have their turn.
+	maxRounds = 32
+	// maxMerge bounds a joined transfer: the buffers that one system call takes, and
+	// what may go by before other requests have their turn.
+	maxMergeBufs, maxMergeBytes = 1024, 2 << 20
+	// quick is how long a transfer may take that is done at once, without a worker:
+	// less than any device needs, so those are copies from and to the host's memory.
+	quick = 50 * time.Microsecond
+)
+
+// queue serves one front end. Fields without a word on them belong to the
+// device's goroutine.
+type queue struct {
+	disk *Disk
+
+	link    *backend.Link // nil: not connected
+	ring    *backend.Ring
+	channel *xen.Channel
+	narrow  bool
+
+	free  []*request
+	batch []*job
+	open  int           // requests that were submitted and not answered yet
+	cost  time.Duration // of a transfer, smoothed
+
+	mu       sync.Mutex
+	ready    []*job         // guarded by mu; for a worker
+	finished []*job         // guarded by mu; to be answered
+	stalled  []*job         // guarded by mu; wait for room on the host's disk
+	workers  int            // guarded by mu
+	closed   bool           // guarded by mu; nobody may begin a transfer
+	running  sync.WaitGroup // workers
+}
+
+// job is a transfer: one request, or several that follow each other on the disk.
+type job struct {
+	medium *medium
+	reqs   []*request
+	bufs   [][]byte
+	n      int64
+	first  [1]*request // room for reqs
+	took   time.Duration
+}
+
+func newQueue(d *Disk) *queue { return &queue{disk: d} }
+
+// Connect takes the ring that the front end has published.
+func (q *queue) Connect(l *backend.Link) (map[string]string, error) {
+	size := xenabi.BlkifEntry
+	switch p := l.Nodes["protocol"]; p {
+	case "x86_64-abi", "":
+		q.narrow = false
+	case "x86_32-abi":
+		q.narrow, size = true, xenabi.BlkifEntry32
+	default:
+		return nil, fmt.Errorf("%w: protocol %q", backend.ErrFrontEnd, p)
+	}
+	refs, err := ringRefs(l)
+	if err != nil {
+		return nil, err
+	}
+	port, err := l.Uint32("event-channel")
+	if err != nil {
+		return nil, err
+	}
+	if q.ring, err = l.Ring(size, refs...); err != nil {
+		return nil, err
+	}
+	if q.channel, err = l.Channel(port, nil); err != nil {
+		return nil, err
+	}
+	q.link, q.cost = l, 0
+	q.mu.Lock()
+	q.closed = false
+	q.mu.Unlock()
+	return q.disk.nodes(), nil
+}
+
+// ringRefs are the grants of the ring's pages: ring-ref, or ring-ref0 and on.
+func ringRefs(l *backend.Link) ([]uint32, error) {
+	if _, ok := l.Nodes["ring-page-order"]; !ok {
+		ref, err := l.Uint32("ring-ref")
+		return []uint32{ref}, err
+	}
+	order, err := l.Uint32("ring-page-order")
+	if err != nil {
+		return nil, err
+	}
+	if order > maxRingOrder {
+		return nil, fmt.Errorf("%w: a ring of 2^%d pages", backend.ErrFrontEnd, order)
+	}
+	refs := make([]uint32, 1<<order)
+	for i := range refs {
+		if refs[i], err = l.Uint32(fmt.Sprintf("ring-ref%d", i)); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
+}
+
+// Disconnect waits for the transfers that have begun and forgets the others.
+func (q *queue) Disconnect() {
+	q.mu.Lock()
+	drop := append(q.ready, q.stalled...)
+	q.ready, q.stalled, q.closed = nil, nil, true
+	q.mu.Unlock()
+	q.running.Wait()
+	q.mu.Lock()
+	drop = append(drop, append(q.finished, q.stalled...)...)
+	q.finished, q.stalled = nil, nil
+	q.mu.Unlock()
+	for _, j := range append(drop, q.batch...) {
+		j.medium.users.Done()
+	}
+	q.batch, q.free, q.open = nil, nil, 0
+	q.link, q.ring, q.channel = nil, nil, nil
+}
+
+// Work takes requests, has them served, and answers what is finished.
+func (q *queue) Work() error {
+	for range maxRounds {
+		if err := q.take(); err != nil {
+			return err
+		}
+		q.submit()
+		q.collect()
+		notify, err := q.ring.Push()
+		if err != nil {
+			return err
+		}
+		if notify {
+			q.channel.Notify()
+		}
+		if more, err := q.ring.More(); err != nil || !more {
+			return err
+		}
+	}
+	q.link.Wake()
+	return nil
+}
+
+// take reads the requests that wait in the ring and makes jobs of them.
+func (q *queue) take() error {
+	var b raw
+	for {
+		ok, err := q.ring.Next(b[:])
+		if err != nil || !ok {
+			return err
+		}
+		h := decode(&b, q.narrow)
+		r := q.request()
+		m := q.disk.use()
+		size := int64(0)
+		if m != nil {
+			size = m.Size()
+		}
+		err = r.fill(&h, q.link, size, q.disk.config.ReadOnly)
+		if err == nil && m != nil {
+			q.add(m, r)
+			continue
+		}
+		if m != nil {
+			m.users.Done()
+		}
+		if err != nil {
+			r.status = xenabi.BLKIF_RSP_ERROR
+			if errors.Is(err, errUnsupported) {
+				r.status = xenabi.BLKIF_RSP_EOPNOTSUPP
+			}
+		}
+		if err := q.respond(r); err != nil {
+			return err
+		}
+	}
+}
+
+func (q *queue) request() *request {
+	if n := len(q.free); n > 0 {
+		r := q.free[n-1]
+		q.free = q.free[:n-1]
+		return r
+	}
+	return &request{}
+}
+
+// respond answers a request, of which nothing is used any more.
+func (q *queue) respond(r *request) error {
+	var b [16]byte
+	q.free = append(q.free, r)
+	return q.ring.Respond(r.answer(q.narrow, &b))
+}
+
+// add puts a request into the batch, joined to the last one if it goes on where
+// that ends.
+func (q *queue) add(m *medium, r *request) {
+	if n := len(q.batch); n > 0 {
+		j := q.batch[n-1]
+		last := j.reqs[len(j.reqs)-1]
+		if j.medium == m && last.op == r.op && r.op <= xenabi.BLKIF_OP_WRITE && last.off+last.n == r.off &&
+			len(j.bufs)+len(r.bufs) <= maxMergeBufs && j.n+r.n <= maxMergeBytes {
+			if len(j.reqs) == 1 {
+				j.bufs = append([][]byte(nil), j.bufs...) // not in the request's own room
+			}
+			j.reqs, j.bufs, j.n = append(j.reqs, r), append(j.bufs, r.bufs...), j.n+r.n
+			m.users.Done() // the job has one
+			return
+		}
+	}
+	j := &job{medium: m, bufs: r.bufs, n: r.n}
+	j.reqs = append(j.first[:0], r)
+	q.batch = append(q.batch, j)
+}
+
+// submit serves the batch: at once what is quick or alone, the rest by workers.
+func (q *queue) submit() {
+	for i, j := range q.batch {
+		op := j.reqs[0].op
+		alone := len(q.batch) == 1 && q.open == 0 && op <= xenabi.BLKIF_OP_WRITE
+		q.batch[i] = nil
+		q.open += len(j.reqs)
+		if alone || op <= xenabi.BLKIF_OP_WRITE && q.cost < quick && q.cost > 0 {
+			q.do(j)
+			q.file(j)
+			continue
+		}
+		q.mu.Lock()
+		q.hireLocked(j)
+		q.mu.Unlock()
+	}
+	q.batch = q.batch[:0]
+}
+
+// hireLocked gives a job to a worker.
+func (q *queue) hireLocked(j *job) {
+	q.ready = append(q.ready, j)
+	if q.workers < maxWorkers {
+		q.workers++
+		q.running.Go(q.work)
+	}
+}
+
+// work is a worker: it does jobs as long as there are any.
+func (q *queue) work() {
+	q.mu.Lock()
+	for len(q.ready) > 0 {
+		j := q.ready[0]
+		q.ready = q.ready[1:]
+		q.mu.Unlock()
+		q.do(j)
+		q.file(j)
+		q.link.Wake()
+		q.mu.Lock()
+	}
+	q.workers--
+	q.mu.Unlock()
+}
+
+// file puts a job away that was done: to be answered, or, what had no room on
+// the host's disk, to be done again.
+func (q *queue) file(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	done := j.reqs[:0]
+	for _, r := range j.reqs {
+		if r.status == stalled {
+			again := &job{medium: j.medium, bufs: r.bufs, n: r.n}
+			again.reqs = append(again.first[:0], r)
+			j.medium.users.Add(1)
+			q.stalled = append(q.stalled, again)
+		} else {
+			done = append(done, r)
+		}
+	}
+	j.reqs = done
+	q.finished = append(q.finished, j)
+}
+
+// collect answers the jobs that are finished.
+func (q *queue) collect() {
+	q.mu.Lock()
+	done := q.finished
+	q.finished = nil
+	q.mu.Unlock()
+	for _, j := range done {
+		q.open -= len(j.reqs)
+		j.medium.users.Done()
+		q.cost = (3*q.cost + j.took) / 4
+		for _, r := range j.reqs {
+			_ = q.respond(r) // fails with the ring only, as the next Push says
+		}
+	}
+}
+
+// retry has workers take up what is stalled.
+func (q *queue) retry() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	for _, j := range q.stalled {
+		j.reqs[0].status = xenabi.BLKIF_RSP_OKAY
+		q.hireLocked(j)
+	}
+	q.stalled = nil
+}
+
+// stalled is the status of a job that waits for room; front ends never see it.
+const stalled = 1
+
+// do transfers what a job asks for and notes how it went.
+func (q *queue) do(j *job) {
+	begin := time.Now()
+	err := transfer(j.medium, j.reqs[0].op, j.bufs, j.reqs[0].off, j.n)
+	if err != nil && len(j.reqs) > 1 && !full(err) { // which of them is it?
+		for _, r := range j.reqs {
+			q.note(r, transfer(j.medium, r.op, r.bufs, r.off, r.n))
+		}
+		return
+	}
+	for _, r := range j.reqs {
+		q.note(r, err)
+	}
+	j.took = time.Since(begin)
+}
+
+func transfer(m *medium, op uint8, bufs [][]byte, off, n int64) error {
+	switch {
+	case op == xenabi.BLKIF_OP_DISCARD && n > 0:
+		return m.Discard(off, n)
+	case op == xenabi.BLKIF_OP_DISCARD:
+		return nil
+	}
+	switch op {
+	case xenabi.BLKIF_OP_READ:
+		return m.ReadV(bufs, off)
+	case xenabi.BLKIF_OP_WRITE:
+		return m.WriteV(bufs, off)
+	}
+	if err := m.Flush(); err != nil || n == 0 {
+		return err
+	}
+	return m.WriteV(bufs, off)
+}
+
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// note counts a request that went well, and says what went wrong.
+func (q *queue) note(r *request, err error) {
+	d := q.disk
+	switch {
+	case err == nil && r.op == xenabi.BLKIF_OP_READ:
+		d.reads.Add(1)
+		d.readBytes.Add(uint64(r.n))
+	case err == nil && r.op == xenabi.BLKIF_OP_DISCARD, err == nil && r.n == 0:
+	case err == nil:
+		d.writes.Add(1)
+		d.writeBytes.Add(uint64(r.n))
+	case r.op == xenabi.BLKIF_OP_DISCARD && errors.Is(err, errors.ErrUnsupported):
+		r.status = xenabi.BLKIF_RSP_EOPNOTSUPP
+	case full(err):
+		r.status = stalled
+		d.config.Full()
+	default:
+		r.status = xenabi.BLKIF_RSP_ERROR
+		d.failed(r, err)
+	}
+}
