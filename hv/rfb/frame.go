@@ -55,6 +55,14 @@ func (f *Frame) CopyTo(dst *image.RGBA, r image.Rectangle) *image.RGBA {
 	return dst
 }
 
+// Look calls f with the picture, nil if there is none yet, which f must neither
+// keep nor change. The reader waits for it.
+func (f *Frame) Look(look func(img *image.RGBA)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	look(f.img)
+}
+
 // resize gives the frame a new size, keeping what fits so that a guest that
 // grows its screen does not flash.
 func (f *Frame) resize(w, h int) {

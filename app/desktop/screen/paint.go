@@ -15,6 +15,33 @@ var barColour = color.NRGBA{A: 255}
 // smallest is the least size, in Fyne's units, that a screen asks for.
 var smallest = fyne.NewSize(160, 100)
 
+// picture is how the guest's pixels reach the painter. Fyne knows one way only:
+// a raster that is refreshed, for which it makes a new texture and throws the old
+// one away, and that costs more than all else. So the texture is noted when it
+// has been made, and as long as Fyne keeps it only what has changed is brought
+// into it. Two rasters of one pixel are called in the right moments: update
+// before the picture is painted, learn right after.
+type picture struct {
+	raster        *canvas.Raster
+	update, learn *canvas.Raster
+
+	texture uint32      // 0: not known; Fyne's goroutine alone, as all here
+	size    image.Point // of texture
+	shown   *image.RGBA // what the raster was given last
+	stale   image.Rectangle
+}
+
+var nothing = image.NewRGBA(image.Rect(0, 0, 1, 1))
+
+func (s *Screen) initPicture() {
+	p := &s.picture
+	p.raster = canvas.NewRaster(s.generate)
+	p.raster.ScaleMode = canvas.ImageScalePixels
+	p.update = canvas.NewRaster(s.updated)
+	p.learn = canvas.NewRaster(s.learned)
+	p.learn.Resize(fyne.NewSquareSize(1))
+}
+
 // damaged notes that pixels in r of frame have changed and asks for a paint
 // unless one has been asked for. On the stream's goroutine.
 func (s *Screen) damaged(frame *rfb.Frame, r image.Rectangle) {
@@ -33,30 +60,88 @@ func (s *Screen) damaged(frame *rfb.Frame, r image.Rectangle) {
 		s.do(s.follow)
 	}
 	if ask {
-		// Fyne paints at most 60 times a second and calls generate then; what
-		// is damaged until then rides along. A hidden widget is not painted,
-		// asks for nothing more and lets the stream run dry.
-		s.do(s.raster.Refresh)
+		// Fyne paints at most 60 times a second; what is damaged until then rides
+		// along. A hidden widget is not painted, asks for nothing more and lets
+		// the stream run dry.
+		s.do(s.repaint)
 	}
 }
 
-// generate hands the picture to the painter, which keeps it until the raster is
-// refreshed again.
+// repaint asks for a paint of what has changed, or of all.
+func (s *Screen) repaint() {
+	if s.picture.texture != 0 {
+		s.picture.update.Refresh()
+		return
+	}
+	s.repaintAll()
+}
+
+func (s *Screen) repaintAll() {
+	p := &s.picture
+	p.learn.Move(s.scroll.Offset) // seen at any rate, or it is not called
+	p.learn.Refresh()
+	p.raster.Refresh()
+}
+
+// generate hands the whole picture to the painter, which keeps it until the
+// raster is refreshed again.
 func (s *Screen) generate(int, int) image.Image {
 	s.native.attach(s)
+	p := &s.picture
+	p.texture = 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.paintedLocked()
+	if s.frame == nil {
+		return image.Black
+	}
+	p.shown = s.frame.CopyTo(p.shown, s.damage.Union(p.stale))
+	p.size = p.shown.Rect.Size()
+	s.damage, p.stale = image.Rectangle{}, image.Rectangle{}
+	return p.shown
+}
+
+// learned notes the texture of the picture that has just been painted.
+func (s *Screen) learned(int, int) image.Image {
+	if s.native.window != nil {
+		s.picture.texture = boundTexture(s.picture.size)
+	}
+	return nothing
+}
+
+// updated brings what has changed into the texture.
+func (s *Screen) updated(int, int) image.Image {
+	p := &s.picture
+	if p.texture == 0 {
+		return nothing // generate is called
+	}
+	s.mu.Lock()
+	done := false
+	if s.frame != nil && s.size == p.size {
+		s.frame.Look(func(img *image.RGBA) { done = updateTexture(p.texture, img, s.damage) })
+	}
+	if done {
+		s.paintedLocked()
+		p.stale = p.stale.Union(s.damage)
+		s.damage = image.Rectangle{}
+	}
+	s.mu.Unlock()
+	if !done {
+		p.texture = 0
+		s.do(s.repaint)
+	}
+	return nothing
+}
+
+// paintedLocked notes that the painter has all there is.
+func (s *Screen) paintedLocked() {
 	s.pending = false
 	if s.client != nil {
 		s.client.Painted()
 	}
-	if s.frame == nil {
-		return image.Black
+	if s.frame != nil {
+		s.paints.Add(1)
 	}
-	s.shown = s.frame.CopyTo(s.shown, s.damage)
-	s.damage = image.Rectangle{}
-	s.paints.Add(1)
-	return s.shown
 }
 
 // follow lays out again after the guest has changed its screen.
@@ -96,11 +181,11 @@ func (s *Screen) layout(size fyne.Size) {
 	if s.guest != (image.Point{}) && s.place.Dx()%s.guest.X == 0 && s.place.Dy()%s.guest.Y == 0 {
 		filter = canvas.ImageScalePixels // the same or crisper, and cheaper
 	}
-	if s.raster.ScaleMode != filter {
-		s.raster.ScaleMode = filter
-		s.raster.Refresh()
+	if raster := s.picture.raster; raster.ScaleMode != filter {
+		raster.ScaleMode = filter
+		s.repaintAll()
 	}
-	put(s.raster, s.place)
+	put(s.picture.raster, s.place)
 	for i, r := range barsAround(box, s.place) {
 		put(s.bars[i], r)
 		if r.Empty() {
@@ -113,7 +198,7 @@ func (s *Screen) layout(size fyne.Size) {
 
 // CreateRenderer is for Fyne.
 func (s *Screen) CreateRenderer() fyne.WidgetRenderer {
-	objects := []fyne.CanvasObject{s.raster}
+	objects := []fyne.CanvasObject{s.picture.raster, s.picture.learn}
 	for _, b := range s.bars {
 		objects = append(objects, b)
 	}
@@ -136,5 +221,15 @@ func (r *renderer) Layout(size fyne.Size) {
 
 func (r *renderer) Refresh() {
 	r.s.layout(r.s.Size())
-	r.s.raster.Refresh()
+	r.s.repaintAll()
 }
+
+// under lays one pixel out below the rest.
+type under struct{}
+
+func (under) Layout(objects []fyne.CanvasObject, size fyne.Size) {
+	objects[0].Resize(fyne.NewSquareSize(1))
+	objects[1].Resize(size)
+}
+
+func (under) MinSize(objects []fyne.CanvasObject) fyne.Size { return objects[1].MinSize() }

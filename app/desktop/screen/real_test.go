@@ -274,6 +274,9 @@ func TestRealWindow(t *testing.T) {
 	})
 
 	r.eventually("a loop that waits for input", func() bool { return r.ask("paced") == "true" })
+	if r.ask("texture") != "true" {
+		t.Error("each paint brings the whole picture: Fyne's texture was not found out")
+	}
 
 	// The release key gives the keyboard back: no key reaches the guest then.
 	drain(r.events)

@@ -3,7 +3,7 @@
 // its stream is reached (dial) or what window it is in.
 //
 // screen.go is the widget and what a window may ask of it; stream.go dials,
-// reads and dials again; paint.go brings pixels to the screen; geometry.go is
+// reads and dials again; paint.go brings pixels to the screen, texture.go a part of them; geometry.go is
 // the arithmetic of scaling; keys.go and pointer.go are input; native.go is what
 // Fyne does not tell (minimised, Wayland or X11); loop.go paces Fyne's loop.
 //
@@ -56,9 +56,10 @@ type Screen struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when the stream's goroutine is gone
 
-	raster *canvas.Raster // the one permanent picture
-	bars   [4]*canvas.Rectangle
-	scroll *container.Scroll // around the whole, for pictures larger than the window
+	picture picture // the one permanent one
+	bars    [4]*canvas.Rectangle
+	scroll  *container.Scroll // around the whole, for pictures larger than the window
+	view    *fyne.Container
 
 	mode    Mode
 	guest   image.Point     // size of the picture that is laid out
@@ -71,14 +72,13 @@ type Screen struct {
 	sizer   *time.Timer // runs while the window changes its size
 
 	do     func(func()) // runs something on Fyne's goroutine; tests have one of their own
-	shown  *image.RGBA  // what the raster shows; Fyne's goroutine alone writes to it
 	paints atomic.Uint64
 
 	mu      sync.Mutex
 	client  *rfb.Client     // guarded by mu; nil when not connected
 	frame   *rfb.Frame      // guarded by mu: of the last client that sent a picture
 	size    image.Point     // guarded by mu: of frame
-	damage  image.Rectangle // guarded by mu: what of shown is out of date
+	damage  image.Rectangle // guarded by mu: what the painter does not have yet
 	pending bool            // guarded by mu: a paint has been asked for
 	visible bool            // guarded by mu: the window is not minimised
 }
@@ -87,19 +87,19 @@ type Screen struct {
 func New(dial Dial) *Screen {
 	s := &Screen{dial: dial, release: keymap.RightCtrl, visible: true, do: Do}
 	s.native.system = keymap.Host(false)
-	s.raster = canvas.NewRaster(s.generate)
-	s.raster.ScaleMode = canvas.ImageScalePixels
+	s.initPicture()
 	for i := range s.bars {
 		s.bars[i] = canvas.NewRectangle(barColour)
 	}
 	s.ExtendBaseWidget(s)
 	s.scroll = container.NewScroll(s)
+	s.view = container.New(under{}, s.picture.update, s.scroll)
 	return s
 }
 
 // View is what goes into the window: the screen, which can be scrolled when the
 // mode makes it larger than the window.
-func (s *Screen) View() fyne.CanvasObject { return s.scroll }
+func (s *Screen) View() fyne.CanvasObject { return s.view }
 
 // Start begins to show the guest's screen.
 func (s *Screen) Start() {

@@ -130,11 +130,11 @@ func TestPictureIsFitted(t *testing.T) {
 			t.Errorf("%v is %v, want %v", p, img.At(p.X, p.Y), want)
 		}
 	}
-	if st.s.raster.ScaleMode != canvas.ImageScalePixels {
+	if st.s.picture.raster.ScaleMode != canvas.ImageScalePixels {
 		t.Error("a whole multiple is not scaled by pixels")
 	}
 	st.win.Resize(fyne.NewSize(390, 300))
-	if st.s.raster.ScaleMode != canvas.ImageScaleFastest {
+	if st.s.picture.raster.ScaleMode != canvas.ImageScaleFastest {
 		t.Error("a fraction is not scaled smoothly")
 	}
 	if img := st.s.Snapshot().(*image.RGBA); img.Rect.Max != image.Pt(200, 100) || img.RGBAAt(199, 99) != red {
@@ -178,7 +178,7 @@ func TestPaintsAreJoined(t *testing.T) {
 		t.Errorf("%d paints", got)
 	}
 	for _, p := range []image.Point{{5, 5}, {195, 95}} {
-		if got := st.s.shown.RGBAAt(p.X, p.Y); got != blue {
+		if got := st.s.picture.shown.RGBAAt(p.X, p.Y); got != blue {
 			t.Errorf("%v is %v", p, got)
 		}
 	}
