@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e bench clean test-guest setup-build setup-run setup-test setup-bench
+.PHONY: help run build programs cross lint test test-e2e bench clean dist test-guest setup-build setup-run setup-test setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -17,11 +17,11 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export GOFLAGS := $(GOFLAGS) -trimpath -buildvcs=false
 BUILD := go build -ldflags '-s -w -X main.version=$(VERSION)'
 
-PURE := ./app/cmd/hxen ./app/cmd/hxen-worker ./app/cmd/hxen-netd
+PURE := ./app/cmd/hxen ./app/cmd/hxen-worker ./app/cmd/hxen-netd ./installer/cmd/hxen-setup
 TARGETS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 # Packages without cgo: all but the window's.
-PURE_PACKAGES = $$(go list -e ./... | grep -vE '/app/(desktop|desktop/screen|cmd/hxen-desktop)$$')
+PURE_PACKAGES = $$(go list -e ./... | grep -vE '/app/(desktop|desktop/screen|cmd/hxen-desktop)$$|/installer/(ui|cmd/hxen-setup-window)$$')
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,8 +71,11 @@ bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 60m -run '^TestFigures' ./app/cmd/hxen
 	go test -count=1 -run '^$$' -bench 'Viewers' -benchtime 1x -timeout 30m ./app/desktop/screen
 
+dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, in dist/release
+	installer/packaging/dist '$(VERSION)'
+
 clean: ## remove what was built (guests and caches stay)
 	rm -rf bin dist .cache/e2e
 
-setup-build setup-run setup-test setup-bench: setup-%:
+setup-build setup-run setup-test setup-bench setup-dist: setup-%:
 	@.ci/setup $*

@@ -189,8 +189,9 @@ type Result struct {
 	Action  Action   `json:"action"`
 	Version string   `json:"version"`
 	Hash    string   `json:"plan"`
-	Step    string   `json:"step,omitempty"`  // that failed
-	Error   string   `json:"error,omitempty"` // why, in one sentence
-	Undone  bool     `json:"undone"`          // the computer is as it was before
+	Step    string   `json:"step,omitempty"`   // that failed
+	Error   string   `json:"error,omitempty"`  // why, in one sentence
+	Undone  bool     `json:"undone"`           // the computer is as it was before
+	Rights  bool     `json:"rights,omitempty"` // it failed for want of an administrator
 	Notes   []string `json:"notes,omitempty"`
 }

@@ -202,3 +202,15 @@ func checkSockets(_ context.Context, store paths.Store) []Check {
 	c.Data = map[string]any{"path": dir}
 	return []Check{c}
 }
+
+// Window says why no window can be shown here; nil if one can, as far as can be
+// seen without trying.
+func Window() error {
+	if name, ok := display(); !ok {
+		return errors.New("there is no display: " + name)
+	}
+	if c := checkLibraries(); c.State != OK {
+		return fmt.Errorf("%s; %s", c.Detail, c.Cure)
+	}
+	return nil
+}

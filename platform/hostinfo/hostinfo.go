@@ -8,6 +8,8 @@
 //	FindFirmware(qemu) (Firmware, bool)   UEFI code and variables
 //	Processor(), Memory(), DiskFree(path), System()
 //	InstallCommand(missing...) string     for this system's package manager
+//	Packages(parts...)                    the same for programs
+//	Window() error                        why no window can be shown
 //
 // It knows nothing of guests, and changes nothing.
 package hostinfo

@@ -15,6 +15,7 @@ const (
 	PartImg      Part = "qemu-img" // makes and converts disks
 	PartFirmware Part = "firmware" // UEFI for guests
 	PartOpenGL   Part = "opengl"   // libGL and libwayland-client, for the window
+	PartExample  Part = "example"  // what the example guest is made from
 )
 
 // manager is a package manager: its command and its names for the parts.
@@ -27,7 +28,7 @@ type manager struct {
 // managers by the os-release ID that a distribution has or descends from.
 var managers = map[string]manager{
 	"debian": {"apt-get install", true, map[Part]string{
-		PartQEMU: "qemu-system-x86", PartImg: "qemu-utils", PartFirmware: "ovmf", PartOpenGL: "libgl1 libwayland-client0"}},
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-utils", PartFirmware: "ovmf", PartOpenGL: "libgl1 libwayland-client0", PartExample: "busybox-static xz-utils zstd"}},
 	"fedora": {"dnf install", true, map[Part]string{
 		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd-glx libwayland-client"}},
 	"rhel": {"dnf install", true, map[Part]string{
@@ -53,15 +54,8 @@ func InstallCommand(missing ...Part) string {
 }
 
 func installCommand(o OS, root bool, missing []Part) string {
-	m, ok := managerOf(o)
-	var names []string
-	for _, p := range missing {
-		for n := range strings.FieldsSeq(m.names[p]) {
-			if !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-	}
+	m, _ := managerOf(o)
+	_, names, ok := packages(o, missing)
 	if !ok || len(names) == 0 {
 		what := make([]string, len(missing))
 		for i, p := range missing {
@@ -74,6 +68,29 @@ func installCommand(o OS, root bool, missing []Part) string {
 		command = "sudo " + command
 	}
 	return command
+}
+
+// Packages names this system's package manager ("apt-get", "dnf", ...) and its
+// packages for the parts. ok is false where the manager is not known.
+func Packages(parts ...Part) (manager string, names []string, ok bool) {
+	return packages(System(), parts)
+}
+
+func packages(o OS, parts []Part) (string, []string, bool) {
+	m, ok := managerOf(o)
+	if !ok {
+		return "", nil, false
+	}
+	var names []string
+	for _, p := range parts {
+		for n := range strings.FieldsSeq(m.names[p]) {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	manager, _, _ := strings.Cut(m.install, " ")
+	return manager, names, true
 }
 
 // managerOf finds the package manager of a system, or of the first it descends from.

@@ -202,6 +202,19 @@ func Preferences() (string, error) {
 	return filepath.Join(dir, "hxen", "window.json"), nil
 }
 
+// SetupDir is where the setup keeps its journal: of what it did as administrator
+// for everybody (account empty) or for one account, or, with a home, of what it
+// did in that home as its owner.
+func SetupDir(home, account string) string {
+	switch {
+	case home != "":
+		return filepath.Join(home, setupState, "hxen-setup")
+	case account != "":
+		return filepath.Join(setupRoot(), "users", account)
+	}
+	return setupRoot()
+}
+
 // Program returns the path of one of our own programs: beside the running one,
 // else by name through PATH.
 func Program(name string) (string, error) {

@@ -12,3 +12,8 @@ func userData() (string, error) {
 	}
 	return filepath.Join(home, "Library", "Application Support", "HXEN"), nil
 }
+
+// setupState is below the user's home.
+const setupState = "Library/Application Support"
+
+func setupRoot() string { return "/Library/Application Support/hxen-setup" }

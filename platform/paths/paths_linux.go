@@ -16,3 +16,8 @@ func userData() (string, error) {
 	}
 	return filepath.Join(home, ".local", "share", "hxen"), nil
 }
+
+// setupState is below the user's home.
+const setupState = ".local/state"
+
+func setupRoot() string { return "/var/lib/hxen-setup" }

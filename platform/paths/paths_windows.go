@@ -30,3 +30,14 @@ func lookPath(name string) (string, error) {
 	}
 	return p, nil
 }
+
+// setupState is below the user's profile.
+const setupState = `AppData\Local`
+
+func setupRoot() string {
+	dir, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
+	if err != nil {
+		dir = `C:\ProgramData`
+	}
+	return filepath.Join(dir, "hxen-setup")
+}

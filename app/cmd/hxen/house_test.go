@@ -65,6 +65,7 @@ var may = []struct {
 	{"platform/confine", []string{"golang.org/x/sys", "golang.org/x/net/bpf", "github.com/landlock-lsm/go-landlock"}},
 	{"platform/...", []string{"platform/...", "golang.org/x/sys", "github.com/ebitengine/purego",
 		"github.com/kardianos/service", "github.com/godbus/dbus", "github.com/go-ole/go-ole"}},
+	{"installer/packaging", []string{"installer/plan", "installer/steps"}},
 	{"installer/cmd/...", []string{"installer/...", "app/...", "platform/..."}},
 	{"installer/plan", nil},
 	{"installer/steps", []string{"installer/plan", "app/client", "app/text", "platform/...", "golang.org/x/sys"}},
@@ -91,6 +92,7 @@ var without = map[string][]string{
 	"hxen":        {"fyne.io/", "github.com/fyne-io/", "github.com/go-gl/", "github.com/containers/gvisor-tap-vsock", "gvisor.dev/"},
 	"hxen-worker": {"fyne.io/", "github.com/fyne-io/", "github.com/go-gl/", "github.com/containers/gvisor-tap-vsock", "gvisor.dev/", "github.com/spf13/", "net/http"},
 	"hxen-netd":   {"fyne.io/", "github.com/fyne-io/", "github.com/go-gl/", "github.com/spf13/"},
+	"hxen-setup":  {"fyne.io/", "github.com/fyne-io/", "github.com/go-gl/", "github.com/spf13/", module + "app/service", module + "app/worker", module + "app/netd"},
 	"hxen-desktop": {"github.com/containers/gvisor-tap-vsock", "gvisor.dev/", "github.com/spf13/", "github.com/digitalocean/",
 		module + "app/service", module + "app/worker", module + "app/netd"},
 }
@@ -170,6 +172,11 @@ func allowed(imports []string, path string) bool {
 	return false
 }
 
+// isProgram: mains put the parts together and may import any of them.
+func isProgram(path string) bool {
+	return strings.HasPrefix(path, "app/cmd/") || strings.HasPrefix(path, "installer/cmd/")
+}
+
 func TestWhoMayImportWhom(t *testing.T) {
 	for _, system := range systems {
 		for _, p := range goList(t, system, system == "linux", "./...") {
@@ -180,12 +187,12 @@ func TestWhoMayImportWhom(t *testing.T) {
 				continue
 			}
 			for _, imp := range p.Imports {
-				if !allowed(rule, imp) && !strings.HasPrefix(path, "app/cmd/") {
+				if !allowed(rule, imp) && isProgram(path) {
 					t.Errorf("%s: %s must not import %s", system, path, imp)
 				}
 			}
 			for _, imp := range slices.Concat(p.TestImports, p.XTestImports) {
-				if imp != p.ImportPath && !allowed(slices.Concat(rule, inTests(path)), imp) && !strings.HasPrefix(path, "app/cmd/") {
+				if imp != p.ImportPath && !allowed(slices.Concat(rule, inTests(path)), imp) && isProgram(path) {
 					t.Errorf("%s: the tests of %s must not import %s", system, path, imp)
 				}
 			}
@@ -193,12 +200,20 @@ func TestWhoMayImportWhom(t *testing.T) {
 	}
 }
 
+// home is the folder of a program's main.
+func home(program string) string {
+	if strings.HasPrefix(program, "hxen-setup") {
+		return "./installer/cmd/" + program
+	}
+	return "./app/cmd/" + program
+}
+
 func TestWhatProgramsLink(t *testing.T) {
 	for program, banned := range without {
 		for _, system := range systems {
 			// Listed as it is built: what has no way without cgo would not build.
 			cgo := system == "linux" && program == "hxen-desktop"
-			for _, p := range goList(t, system, cgo, "-deps", "./app/cmd/"+program) {
+			for _, p := range goList(t, system, cgo, "-deps", home(program)) {
 				for _, b := range banned {
 					if strings.HasPrefix(p.ImportPath, b) {
 						t.Errorf("%s: %s links %s", system, program, p.ImportPath)

@@ -1,0 +1,85 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Runner runs programs of the system. It has one method so that tests can see
+// what would be run on systems that they do not run on.
+type Runner interface {
+	// Run returns what the program printed. The error says in one line why it failed.
+	Run(ctx context.Context, env []string, program string, args ...string) (string, error)
+}
+
+// system runs programs for real.
+type system struct{}
+
+// patience bounds a program; package managers download.
+const patience = 30 * time.Minute
+
+func (system) Run(ctx context.Context, env []string, program string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return string(out), fmt.Errorf("%s: %w", program, ctx.Err())
+	case errors.Is(err, exec.ErrNotFound):
+		return "", fmt.Errorf("%s: %w", program, err)
+	case err != nil:
+		return string(out), fmt.Errorf("%s: %s", program, reason(string(out), err))
+	}
+	return string(out), nil
+}
+
+// reason is the line of a program's output that says why it failed: the first
+// that calls itself an error, else the last.
+func reason(out string, err error) string {
+	last := ""
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		lower := strings.ToLower(line)
+		if strings.HasPrefix(lower, "e:") || strings.HasPrefix(lower, "error") || strings.HasPrefix(lower, "err:") {
+			return line
+		}
+		if line != "" {
+			last = line
+		}
+	}
+	if last == "" {
+		return err.Error()
+	}
+	return last
+}
+
+// has reports whether the system has a program.
+func (h *Host) has(program string) bool {
+	if h.Has != nil {
+		return h.Has(program)
+	}
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
+// Host is what steps need from the computer; tests have their own.
+type Host struct {
+	Run Runner
+	Has func(program string) bool // nil: look into PATH
+	// Manager and Names are the distribution's package manager and what it calls
+	// the parts that may be installed; empty where it is not known.
+	Manager string
+	Names   []string
+	Root    string // "" or, in tests, a folder that stands for the computer's root
+}
+
+// at is a path of the computer.
+func (h *Host) at(path string) string { return h.Root + path }

@@ -1,0 +1,80 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/hxen-project/hxen/app/text"
+	"github.com/hxen-project/hxen/installer/plan"
+)
+
+// service is the step that has the system start HXEN's service. How, is the
+// business of the installed hxen itself, so that packages, people and this setup
+// register the same thing.
+type service struct {
+	host    *Host
+	program string // the installed hxen
+	scope   plan.Scope
+	account string
+}
+
+const kindService = "service"
+
+func (*service) ID() string    { return "service" }
+func (*service) Title() string { return text.T("Setting up the service") }
+
+// arguments are those of "hxen service install" and the like.
+func (v *service) arguments(verb string) []string {
+	if v.scope == plan.User {
+		return []string{"service", verb, "--user"}
+	}
+	if verb == "install" {
+		return []string{"service", verb, "--account", v.account}
+	}
+	return []string{"service", verb}
+}
+
+// Check implements plan.Step. Registering is told the whole wanted state, so it
+// is done again each time.
+func (v *service) Check(context.Context, *plan.Session) (plan.Status, error) {
+	if v.scope == plan.User {
+		return plan.Status{Detail: text.T("guests can start when you log in")}, nil
+	}
+	return plan.Status{Detail: text.T("guests of %s can start at boot, with nobody logged in", v.account)}, nil
+}
+
+// Apply implements plan.Step.
+func (v *service) Apply(ctx context.Context, s *plan.Session) error {
+	known := append(s.Stands(), s.Pending()...)
+	if len(known) == 0 {
+		if err := s.Intend(plan.Act{Kind: kindService, Name: "hxen", Args: []string{string(v.scope)}}); err != nil {
+			return err
+		}
+	}
+	return v.run(ctx, s, "install")
+}
+
+// Undo implements plan.Step.
+func (v *service) Undo(ctx context.Context, s *plan.Session, a plan.Act) error {
+	if _, err := os.Stat(v.program); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing is left that could know of it
+	}
+	return v.run(ctx, s, "uninstall")
+}
+
+func (v *service) run(ctx context.Context, s *plan.Session, verb string) error {
+	args := v.arguments(verb)
+	s.Log("%s %s", v.program, strings.Join(args, " "))
+	out, err := v.host.Run.Run(ctx, nil, v.program, args...)
+	if out = strings.TrimSpace(out); out != "" {
+		s.Log("%s", out)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", text.T("the service could not be set up"), err)
+	}
+	return nil
+}
