@@ -37,7 +37,7 @@ run: setup-run programs ## build, start the example guest and open the window (t
 	fi
 
 test: setup-test lint cross programs ## all checks and tests; installs what they need
-	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} go test -timeout 20m ./...
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab} go test -timeout 25m ./...
 
 build: setup-build programs cross ## all programs into bin/, and the cgo-free ones for every target into dist/
 
@@ -64,8 +64,8 @@ lint: setup-build ## gofmt, go vet, staticcheck
 test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
 
-test-guest: setup-test ## the guests' processors, in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
-	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 15m -run '^TestLab' ./hv/hvtest
+test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 60m -run '^TestLab' ./hv/hvtest
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 60m -run '^TestFigures' ./app/cmd/hxen

@@ -39,3 +39,20 @@ func RequireThat(t testing.TB, part, reason string) {
 		missing(t, part, reason)
 	}
 }
+
+// HoldMachine makes a machine that stands until the process ends. The first and
+// the last machine of a system have its kernel patch its code (static keys),
+// which the lab's emulated processors do not always survive; so tests there do
+// it once.
+func HoldMachine(open func() (accel.Hypervisor, error)) error {
+	h, err := open()
+	if err != nil {
+		return err
+	}
+	m, err := h.NewVM(accel.Config{VCPUs: 1})
+	if err != nil {
+		return err
+	}
+	_, err = m.NewVCPU(0, m.Caps().CPUID)
+	return err
+}

@@ -4,38 +4,79 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hxen-project/hxen/hv/hvtest"
+	"github.com/hxen-project/hxen/hv/native"
 )
 
 // labPackages are the packages whose tests need an accelerator.
 var labPackages = []struct {
 	name, path string
 	args       []string
+	timeout    time.Duration
 }{
-	{"kvm", "./platform/accel/kvm", nil},
+	{"kvm", "./platform/accel/kvm", nil, 10 * time.Minute},
+	{"guests", "./app/cmd/hxen-worker", []string{"-test.run", "^TestGuest"}, 25 * time.Minute},
 }
 
 // TestLab runs them under a kernel that keeps Xen's hypercalls to itself
-// (Debian's 6.1) and one that hands them on (6.12).
+// (Debian's 6.1) and one that hands them on (6.12). The first guest of each has
+// the same kernel, and goes through everything; the others are booted.
 func TestLab(t *testing.T) {
 	hvtest.RequireLab(t)
-	dir := t.TempDir()
+	long := os.Getenv("HXEN_LONG") != ""
 	var binaries []hvtest.LabBinary
 	for _, p := range labPackages {
-		out := filepath.Join(dir, p.name)
-		build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, p.path)
-		build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-		if b, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build the tests of %s: %v\n%s", p.path, err, b)
+		args := p.args
+		if !long {
+			args = append([]string{"-test.short"}, args...)
 		}
-		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: out, Args: p.args, Timeout: 3 * time.Minute})
+		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: testBinary(t, p.path), Args: args, Timeout: p.timeout})
 	}
-	for _, kernel := range []string{"linux-image-cloud-amd64", "linux-image-6.12-cloud-amd64"} {
+	for kernel, guests := range map[string][]string{
+		"linux-image-cloud-amd64":      {"linux-image-6.12-rt-amd64"},
+		"linux-image-6.12-cloud-amd64": {"linux-image-amd64"},
+	} {
+		if long {
+			guests = []string{"linux-image-cloud-amd64", "linux-image-amd64", "linux-image-rt-amd64",
+				"linux-image-6.12-cloud-amd64", "linux-image-6.12-amd64", "linux-image-6.12-rt-amd64"}
+		}
 		t.Run(kernel, func(t *testing.T) {
-			hvtest.Lab{Kernel: kernel, Binaries: binaries, Timeout: 5 * time.Minute}.Run(t)
+			files := map[string]string{}
+			addGuest(t, files, "0-own", kernel)
+			for _, g := range guests {
+				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
+			}
+			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
+}
+
+// testBinary builds a package's tests for the lab, which has no libraries.
+func testBinary(t *testing.T, path string) string {
+	out := filepath.Join(t.TempDir(), "test")
+	build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, path)
+	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of %s: %v\n%s", path, err, b)
+	}
+	return out
+}
+
+// addGuest adds a kernel for guests, and unpacked here: the lab's processor is
+// slow.
+func addGuest(t *testing.T, files map[string]string, name, pkg string) {
+	kernel := hvtest.KernelFile(t, pkg)
+	unpacked, _, err := native.OpenKernel(t.Context(), kernel, filepath.Join(hvtest.LabCache(t), "unpacked"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unpacked.Close()
+	dir := "kernels/" + name + "/"
+	files[dir+"vmlinuz"] = kernel
+	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg)
+	files[dir+"cache/"+filepath.Base(unpacked.Name())] = unpacked.Name()
 }

@@ -1,0 +1,340 @@
+package main
+
+// The guest suite: the native engine on this computer's accelerator boots
+// Debian's kernels. hv/hvtest's TestLab runs it where there is one that works
+// (make test-guest), and tells by HXEN_LAB where the kernels are.
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hxen-project/hxen/hv"
+	port "github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/hvtest"
+	"github.com/hxen-project/hxen/hv/native"
+	"github.com/hxen-project/hxen/platform/accel"
+)
+
+func TestMain(m *testing.M) {
+	accel.ProbeChild()
+	os.Exit(m.Run())
+}
+
+// patience is the guard of one step here, on a machine that may be very busy.
+const patience = 4 * time.Minute
+
+// hold keeps KVM from going to sleep between two guests: see hvtest.HoldMachine.
+var hold = sync.OnceValue(func() error { return hvtest.HoldMachine(accel.Open) })
+
+// kernels are the folders of the lab's kernels; the first is for what is tested
+// with one kernel only.
+func kernels(t *testing.T) []string {
+	t.Helper()
+	if os.Getenv("HXEN_LAB") == "" {
+		hvtest.RequireThat(t, "accel", "the kernels to boot are in the lab (make test-guest)")
+	}
+	if err := hold(); err != nil {
+		t.Fatal(err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(os.Getenv("HXEN_LAB"), "kernels", "*"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("there are no kernels: %v", err)
+	}
+	return dirs
+}
+
+// guest is a Spec of one processor and 256 MiB for a kernel of the lab.
+func guest(kernel string) hv.Spec {
+	return hv.Spec{
+		Version: hv.SpecVersion, UUID: "01020304-0000-4000-8000-000000000001", Name: "guest", Type: hv.PVH,
+		VCPUs: 1, Memory: 256 * hv.MiB,
+		Boot: hv.Boot{
+			Kernel: filepath.Join(kernel, "vmlinuz"), Initrd: filepath.Join(kernel, "initrd"),
+			Cmdline: "console=hvc0 quiet",
+		},
+	}
+}
+
+// host is what the engine gets; a folder of unpacked kernels beside the kernel.
+func testHost(t *testing.T, s hv.Spec) hv.Host {
+	return hv.Host{Dir: t.TempDir(), Cache: filepath.Join(filepath.Dir(s.Boot.Kernel), "cache")}
+}
+
+// boot launches a guest and waits until it takes commands.
+func boot(t *testing.T, s hv.Spec, h hv.Host) *hvtest.Live {
+	t.Helper()
+	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := hvtest.Follow(t, m)
+	l.Guard = patience
+	l.Expect(hvtest.GuestReady)
+	return l
+}
+
+// TestGuestKernels: each kernel believes that it runs on Xen, and powers itself
+// off. The first is unpacked here.
+func TestGuestKernels(t *testing.T) {
+	for i, k := range kernels(t) {
+		t.Run(filepath.Base(k), func(t *testing.T) {
+			s := guest(k)
+			h := testHost(t, s)
+			left := int64(0)
+			if i == 0 {
+				left = -1
+				h.Cache = t.TempDir()
+				h.Progress = func(_ string, done, total int64) { left = total - done }
+			}
+			l := boot(t, s, h)
+			if left != 0 {
+				t.Errorf("of the kernel %d bytes are said to be packed still", left)
+			}
+			for file, want := range map[string]string{
+				"/sys/hypervisor/type": "xen", "/sys/hypervisor/guest_type": "PVH",
+				"/sys/hypervisor/uuid": s.UUID, "/sys/devices/system/cpu/online": "0",
+				"/sys/class/tty/console/active": "hvc0",
+			} {
+				if got := l.Run("cat " + file); got != want {
+					t.Errorf("%s is %q, want %q", file, got, want)
+				}
+			}
+			t.Log(l.Run("uname -rv; cat /sys/devices/system/clocksource/clocksource0/current_clocksource"))
+			if i == 0 {
+				l.Stop(hv.Ask)
+			} else {
+				l.Say("poweroff -f\n")
+			}
+			l.Ended(hv.ExitPoweroff)
+		})
+	}
+}
+
+// TestGuestSizes: processors and memory are all there and all work.
+func TestGuestSizes(t *testing.T) {
+	for _, c := range []struct {
+		vcpus  int
+		memory uint64
+		long   bool
+	}{{2, 128 * hv.MiB, false}, {4, 2 * hv.GiB, true}, {8, 6 * hv.GiB, false}} {
+		if c.long && testing.Short() {
+			continue
+		}
+		t.Run(fmt.Sprintf("%d processors, %d MiB", c.vcpus, c.memory/hv.MiB), func(t *testing.T) {
+			s := guest(kernels(t)[0])
+			s.VCPUs, s.Memory = c.vcpus, c.memory
+			l := boot(t, s, testHost(t, s))
+			if got, want := l.Run("cat /sys/devices/system/cpu/online"), fmt.Sprintf("0-%d", c.vcpus-1); got != want {
+				t.Errorf("processors online: %s, want %s", got, want)
+			}
+			l.Run(fmt.Sprintf("for i in $(seq 0 %d); do taskset -c $i true || return 1; done", c.vcpus-1))
+			// All at once, with pipes between them: what one does wakes another.
+			l.Run(fmt.Sprintf("for i in $(seq %d); do (seq 2000 | sort -n | sha256sum >/tmp/$i) & done; wait; cat /tmp/[0-9]* | uniq | wc -l | grep -qx 1", 2*c.vcpus))
+			kib, err := strconv.ParseUint(l.Run("awk '/^MemTotal/ { print $2 }' /proc/meminfo"), 10, 64)
+			if reserved := c.memory - kib<<10; err != nil || reserved > 64*hv.MiB+c.memory/32 {
+				t.Errorf("the guest has %d KiB of %d MiB, %v", kib, c.memory/hv.MiB, err)
+			}
+			l.Say("poweroff -f\n")
+			l.Ended(hv.ExitPoweroff)
+		})
+	}
+}
+
+// TestGuestEnds: what a guest was asked for, what it does by itself, and a panic
+// are told as what they are.
+func TestGuestEnds(t *testing.T) {
+	s := guest(kernels(t)[0])
+	l := boot(t, s, testHost(t, s))
+	reboot := func(e hv.Event) bool { return e.Kind == hv.EventReboot }
+	l.Stop(hv.AskReboot)
+	l.Event("reboot", reboot)
+	l.Expect(hvtest.GuestReady)
+	l.Say("reboot -f\n")
+	l.Event("reboot", reboot)
+	l.Expect(hvtest.GuestReady)
+	l.Say("echo c >/proc/sysrq-trigger\n")
+	e := l.Event("notice", func(e hv.Event) bool { return e.Kind == hv.EventNotice })
+	if !strings.Contains(e.Text, "panicked") {
+		t.Errorf("a panic was told as %q", e.Text)
+	}
+	l.Ended(hv.ExitCrash)
+}
+
+// TestGuestTime: date and sleep are right from the start, after a pause and after
+// the whole process was stopped; and the clock keeps with the host's.
+func TestGuestTime(t *testing.T) {
+	s := guest(kernels(t)[0])
+	s.VCPUs = 2
+	l := boot(t, s, testHost(t, s))
+	checkDate(t, l)
+	checkSleep(t, l)
+	checkPause(t, l)
+	checkStopped(t, l)
+	checkDrift(t, l)
+}
+
+// checkPause: a paused guest does nothing, and goes on with the right time.
+func checkPause(t *testing.T, l *hvtest.Live) {
+	t.Helper()
+	l.Do("pause", l.Machine.Pause)
+	l.State(hv.Paused)
+	l.Say("echo awake; ")
+	time.Sleep(time.Second)
+	if got := l.Heard(); got != "" {
+		t.Errorf("a paused guest said %q", got)
+	}
+	l.Do("resume", l.Machine.Resume)
+	l.State(hv.Running)
+	if got := l.Run("sleep 0.1"); got != "awake" {
+		t.Errorf("the guest said %q", got)
+	}
+	checkDate(t, l)
+}
+
+// checkStopped: a host that sleeps has stopped us, too.
+func checkStopped(t *testing.T, l *hvtest.Live) {
+	t.Helper()
+	stopped := 3
+	if !testing.Short() {
+		stopped = 30
+	}
+	began := time.Now()
+	// The shell goes on when we do not.
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", fmt.Sprintf("kill -STOP %d; sleep %d; kill -CONT %[1]d", os.Getpid(), stopped)).CombinedOutput(); err != nil {
+		t.Fatalf("stop the process: %v, %s", err, out)
+	}
+	if took := time.Since(began); took < time.Duration(stopped)*time.Second {
+		t.Errorf("the process was stopped for %v", took)
+	}
+	checkDate(t, l)
+	checkSleep(t, l)
+}
+
+// guestTime is a guest's time of day and the host's when it had come.
+func guestTime(t *testing.T, l *hvtest.Live) (guest, host time.Time) {
+	t.Helper()
+	out := l.Run("adjtimex")
+	host = time.Now()
+	m := guestTimeForm.FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("adjtimex said %q", out)
+	}
+	sec, _ := strconv.ParseInt(m[1], 10, 64)
+	usec, _ := strconv.ParseInt(m[2], 10, 64)
+	return time.Unix(sec, usec*1000), host
+}
+
+var guestTimeForm = regexp.MustCompile(`(?s)tv_sec: +(\d+).*tv_usec: +(\d+)`)
+
+// checkDate holds the guest's date against the host's.
+func checkDate(t *testing.T, l *hvtest.Live) {
+	t.Helper()
+	before := time.Now()
+	guest, after := guestTime(t, l)
+	if slack := 10 * time.Millisecond; guest.Before(before.Add(-slack)) || guest.After(after.Add(slack)) {
+		t.Errorf("the guest's date is %v, between %v and %v of the host's", guest, before, after)
+	}
+}
+
+// checkSleep: a second of the guest's is a second, for the guest and for us.
+func checkSleep(t *testing.T, l *hvtest.Live) {
+	t.Helper()
+	before := time.Now()
+	guest1, _ := guestTime(t, l)
+	l.Run("sleep 1")
+	guest2, _ := guestTime(t, l)
+	if d := guest2.Sub(guest1); d < time.Second || d > time.Since(before) {
+		t.Errorf("sleep 1 took %v of the guest's time, %v of the host's around it", d, time.Since(before))
+	}
+}
+
+// checkDrift holds the guest's clock against the host's for a while.
+func checkDrift(t *testing.T, l *hvtest.Live) {
+	t.Helper()
+	span := 10 * time.Second
+	if !testing.Short() {
+		span = time.Minute
+	}
+	bound := time.Millisecond * span / time.Minute
+	// The guest's words come late, never early: the least delay of many tells the
+	// offset of the clocks, and is as small at the end as it was at the beginning.
+	offset := func(n int) time.Duration {
+		least := time.Hour
+		for range n {
+			guest, host := guestTime(t, l)
+			least = min(least, host.Sub(guest))
+		}
+		return least
+	}
+	first, began := offset(50), time.Now()
+	time.Sleep(span)
+	drift := offset(50) - first
+	for i := 0; i < 10 && drift > bound; i++ {
+		drift = min(drift, offset(50)-first)
+	}
+	t.Logf("drift of %v in %v", drift, time.Since(began))
+	if max(drift, -drift) > bound+300*time.Microsecond {
+		t.Errorf("the guest's clock drifts from the host's by %v in %v", drift, time.Since(began))
+	}
+}
+
+// TestGuestSignature: a kernel whose calls to Xen are not found is refused in
+// words where they would not reach us.
+func TestGuestSignature(t *testing.T) {
+	k := kernels(t)[0]
+	kept, err := filepath.Glob(filepath.Join(k, "cache", "*.elf"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("unpacked kernels in %s: %q, %v", k, kept, err)
+	}
+	b, err := os.ReadFile(kept[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// push rax, rcx, rdx, rdi, rsi, r11, r10, r9, r8: how xen_hypercall_hvm begins.
+	at := strings.Index(string(b), "\x50\x51\x52\x57\x56\x41\x53\x41\x52\x41\x51\x41\x50\xe8")
+	if at < 0 {
+		t.Fatal("the kernel has no such function")
+	}
+	b[at+3], b[at+4] = b[at+4], b[at+3]
+	s := guest(k)
+	s.Boot.Kernel = filepath.Join(t.TempDir(), "vmlinux")
+	if err := os.WriteFile(s.Boot.Kernel, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !patched(t) {
+		t.Skip("this computer hands calls on unchanged, so no signature is needed")
+	}
+	m, err := native.New(accel.Open).Launch(t.Context(), s, testHost(t, s))
+	if err == nil {
+		_ = m.Close()
+		t.Fatal("it was started")
+	}
+	if se, ok := errors.AsType[*hv.StageError](err); !ok || !strings.Contains(se.Error(), "calls Xen in a way that is not known") {
+		t.Errorf("it was refused with %v", err)
+	}
+}
+
+// patched reports whether hypercalls reach us only if they are patched.
+func patched(t *testing.T) bool {
+	t.Helper()
+	h, err := accel.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	m, err := h.NewVM(port.Config{VCPUs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	return m.Caps().Patched
+}
