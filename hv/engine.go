@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 )
@@ -190,7 +191,9 @@ type Host struct {
 	// NICs are the sockets of the guest's network cards, in the Spec's order, on
 	// which the worker listens before Launch: Ethernet frames, each after its
 	// length as a 32-bit big-endian number (QEMU's -netdev stream form).
-	NICs     []string
+	NICs []string
+	// Dial connects to a socket of this computer, such as those of NICs.
+	Dial     func(ctx context.Context, socket string) (net.Conn, error)
 	Log      *slog.Logger
 	Progress func(stage string, done, total int64)
 	// QEMU is the device model that the host's probe found; empty Path if none,

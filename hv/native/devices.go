@@ -25,6 +25,9 @@ type Device interface {
 // line here.
 func (g *Guest) openDevices(ctx context.Context) error {
 	g.openScreen()
+	if err := g.openCards(); err != nil {
+		return err
+	}
 	return g.openDisks(ctx)
 }
 

@@ -22,6 +22,7 @@ const (
 	stageKernel    = "kernel"
 	stageAccel     = "accelerator"
 	stageMachine   = "machine"
+	stageNetwork   = "network"
 	stageIsolation = "isolation"
 	stageDisk      = "disk"
 )

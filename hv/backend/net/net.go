@@ -1,6 +1,8 @@
 // Package net is the back end of a guest's Xen network card, Xen's io/netif.h:
-// what the slots of its transmit ring say, and how a packet of the guest becomes
-// the Ethernet frames that a network takes.
+// a Card carries frames between the two rings of a front end and a socket of the
+// network. Files in reading order: card.go (the socket), front.go (the rings),
+// tx.go and request.go (what the guest sends), packet.go (how a packet becomes
+// Ethernet frames), rx.go (what it gets).
 //
 // A front end leaves to its back end what it would leave to a network card: the
 // TCP and UDP checksums (IPv4's always, XEN-ABI section 14.4) and, where that was
