@@ -192,7 +192,7 @@ type Host struct {
 	// which the worker listens before Launch: Ethernet frames, each after its
 	// length as a 32-bit big-endian number (QEMU's -netdev stream form).
 	NICs []string
-	// Dial connects to a socket of this computer, such as those of NICs.
+	// Dial connects to one of NICs from within this process, at any time.
 	Dial     func(ctx context.Context, socket string) (net.Conn, error)
 	Log      *slog.Logger
 	Progress func(stage string, done, total int64)

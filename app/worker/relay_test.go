@@ -257,3 +257,51 @@ func FuzzWholeFrames(f *testing.F) {
 		}
 	})
 }
+
+// TestDoor: an engine in this process and one outside come in, one at a time.
+func TestDoor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nic")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDoor(ln)
+	for _, dial := range []func() (net.Conn, error){
+		func() (net.Conn, error) { return net.Dial("unix", path) },
+		func() (net.Conn, error) { return d.Dial(t.Context()) },
+	} {
+		go func() {
+			c, err := d.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			io.Copy(c, c)
+		}()
+		c, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(hang))
+		if _, err := c.Write(frame([]byte("hello"))); err != nil {
+			t.Fatal(err)
+		}
+		if got := readFrame(t, c); string(got) != "hello" {
+			t.Errorf("it echoed %q", got)
+		}
+		c.Close()
+	}
+	waiting, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	if _, err := d.Dial(waiting); err == nil {
+		t.Error("a dial that nobody took succeeded")
+	}
+	d.Close()
+	if _, err := d.Dial(t.Context()); err == nil {
+		t.Error("a dial through a closed door succeeded")
+	}
+	if _, err := d.Accept(); err == nil {
+		t.Error("a closed door was entered")
+	}
+}

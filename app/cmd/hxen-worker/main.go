@@ -99,19 +99,20 @@ func serve(dir, run string) error {
 		cache = g.Worker()
 	}
 	children := &started{times: map[int]string{}}
+	doors := &doors{}
 	walls := &walls{guest: g, log: log}
 	ready()
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
 		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
-		Host:      host(g, lock, cache, children, log),
+		Host:      host(g, lock, cache, children, doors, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
 		Listener: listener, Allowed: allowed,
 		Self:       control.Process{PID: pid, Start: start},
 		ModelStart: children.timeOf,
 		NICSocket:  g.Net,
 		Relay: func(nic hv.NIC, socket, frames string) (worker.NetRelay, error) {
-			return relay(nic, socket, frames, walls.dial, log)
+			return doors.relay(nic, socket, frames, walls.dial, log)
 		},
 		Confine: walls.confine,
 	})
@@ -170,9 +171,9 @@ func (s *started) timeOf(pid int) string {
 }
 
 // host is the port from the engine to this machine.
-func host(g paths.Guest, lock *proc.Lock, cache string, children *started, log *slog.Logger) hv.Host {
+func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors *doors, log *slog.Logger) hv.Host {
 	h := hv.Host{
-		Dir: g.Dir, Cache: cache, RunDir: g.Run, Short: g.ID, Log: log, Dial: localsock.Dial,
+		Dir: g.Dir, Cache: cache, RunDir: g.Run, Short: g.ID, Log: log, Dial: doors.dial,
 		Start: func(c hv.Command) (hv.Process, error) {
 			return children.start(proc.Command{
 				Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir,
@@ -197,13 +198,37 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, log *
 	return h
 }
 
-// relay listens for the device model's card and carries its frames to netd.
-func relay(nic hv.NIC, socket, frames string, dialer func(context.Context, string) (net.Conn, error), log *slog.Logger) (worker.NetRelay, error) {
+// doors are where the engine's cards meet their relays, by socket.
+type doors struct {
+	mu  sync.Mutex
+	all map[string]*worker.Door // guarded by mu
+}
+
+// relay listens for the engine's card and carries its frames to netd.
+func (d *doors) relay(nic hv.NIC, socket, frames string, dialer func(context.Context, string) (net.Conn, error), log *slog.Logger) (worker.NetRelay, error) {
 	l, err := localsock.Listen(socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen for card %s: %w", nic.MAC, err)
 	}
+	door := worker.NewDoor(l)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		d.all = map[string]*worker.Door{}
+	}
+	d.all[socket] = door
 	hello := control.FramesHello{Protocol: control.Protocol, NIC: nic.UUID, MAC: nic.MAC}
 	dial := func(ctx context.Context) (net.Conn, error) { return dialer(ctx, frames) }
-	return worker.NewRelay(l, dial, hello, log), nil
+	return worker.NewRelay(door, dial, hello, log), nil
+}
+
+// dial connects a card of an engine in this process to its relay.
+func (d *doors) dial(ctx context.Context, socket string) (net.Conn, error) {
+	d.mu.Lock()
+	door := d.all[socket]
+	d.mu.Unlock()
+	if door == nil {
+		return nil, fmt.Errorf("there is no card's socket %s", socket)
+	}
+	return door.Dial(ctx)
 }
