@@ -56,9 +56,11 @@ var operations = []struct {
 	{OpStart, []PowerState{Halted}},
 	{OpPause, []PowerState{Running}},
 	{OpUnpause, []PowerState{Paused}},
+	{OpResume, []PowerState{Suspended}},
+	{OpSuspend, []PowerState{Running, Paused}},
 	{OpCleanShutdown, []PowerState{Running}},
 	{OpCleanReboot, []PowerState{Running}},
-	{OpHardShutdown, []PowerState{Running, Paused}},
+	{OpHardShutdown, []PowerState{Running, Paused, Suspended}}, // Suspended: the saved state is discarded
 	{OpHardReboot, []PowerState{Running, Paused}},
 	{OpSendKeys, []PowerState{Running}},
 	{OpChangeMedia, []PowerState{Halted, Running, Paused}},

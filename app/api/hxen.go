@@ -190,6 +190,8 @@ const (
 	KeyLog         = "hxen:log"          // VM.other_config: path of the guest's log on the host
 	KeyFirmware    = "firmware"          // VM.HVM_boot_params, as xapi: bios, uefi
 	KeyOrder       = "order"             // VM.HVM_boot_params, as xapi
+	KeySavedAt     = "hxen:saved_at"     // VM.other_config of a suspended guest: when it was saved (RFC 3339)
+	KeySavedSize   = "hxen:saved_size"   // likewise: bytes of its saved state
 	KeyStage       = "hxen:stage"        // task.other_config: what the task is doing, in words
 )
 

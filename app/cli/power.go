@@ -18,6 +18,9 @@ func (a *app) powerCommands() []*cobra.Command {
 	var paused, console bool
 	start := a.power("start", text.T("Start guests"), "  hxen start web\n  hxen start -c web    and show its serial console",
 		func(ctx context.Context, c *client.Client, vm api.Ref, row api.ListRow) error {
+			if row.Power == "Suspended" {
+				return a.resume(ctx, c, vm, paused)
+			}
 			return c.Start(ctx, vm, paused)
 		})
 	start.Flags().BoolVarP(&paused, "paused", "p", false, text.T("leave it paused before its first instruction"))
@@ -37,6 +40,8 @@ func (a *app) powerCommands() []*cobra.Command {
 	return []*cobra.Command{
 		start,
 		shutdown,
+		a.saveCommand(),
+		a.restoreCommand(),
 		a.power("destroy", text.T("Take guests' power away at once"), "  hxen destroy web", simple((*client.Client).HardShutdown)),
 		a.power("reboot", text.T("Ask guests to reboot"), "  hxen reboot web", simple((*client.Client).CleanReboot)),
 		a.power("reset", text.T("Reset guests at once"), "  hxen reset web", simple((*client.Client).HardReboot)),

@@ -102,6 +102,19 @@ func (c *Client) Pause(ctx context.Context, vm api.Ref) error { return c.verb(ct
 // Unpause lets them go on.
 func (c *Client) Unpause(ctx context.Context, vm api.Ref) error { return c.verb(ctx, "VM.unpause", vm) }
 
+// Suspend saves a guest's state into its folder and ends it. When ctx ends, the
+// save is cancelled and the guest goes on.
+func (c *Client) Suspend(ctx context.Context, vm api.Ref, progress Progress) error {
+	_, err := c.do(ctx, progress, "VM.suspend", vm)
+	return err
+}
+
+// Resume lets a suspended guest go on, and leaves it paused if asked to.
+func (c *Client) Resume(ctx context.Context, vm api.Ref, paused bool, progress Progress) error {
+	_, err := c.do(ctx, progress, "VM.resume", vm, paused, false)
+	return err
+}
+
 // CleanShutdown asks a guest to shut down and waits until it has.
 func (c *Client) CleanShutdown(ctx context.Context, vm api.Ref) error {
 	return c.verb(ctx, "VM.clean_shutdown", vm)

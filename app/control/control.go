@@ -38,18 +38,20 @@ const (
 
 // Verbs of a worker.
 const (
-	VerbLaunch     = "launch"     // Launch -> Status
-	VerbStatus     = "status"     // nothing -> Status
-	VerbPause      = "pause"      // nothing -> nothing
-	VerbResume     = "resume"     // nothing -> nothing
-	VerbPower      = "power"      // Power -> nothing
-	VerbReset      = "reset"      // nothing -> nothing
-	VerbStats      = "stats"      // nothing -> hv.Stats
-	VerbMedia      = "media"      // Media -> nothing
-	VerbKeys       = "keys"       // Keys -> nothing
-	VerbGuestInfo  = "guest_info" // nothing -> hv.GuestInfo
-	VerbStream     = "stream"     // Stream -> nothing; then raw bytes
-	VerbScreenshot = "screenshot" // nothing -> Screenshot
+	VerbLaunch     = "launch"      // Launch -> Status
+	VerbStatus     = "status"      // nothing -> Status
+	VerbPause      = "pause"       // nothing -> nothing
+	VerbResume     = "resume"      // nothing -> nothing
+	VerbPower      = "power"       // Power -> nothing
+	VerbReset      = "reset"       // nothing -> nothing
+	VerbSave       = "save"        // nothing -> nothing; the guest ends, or goes on and the error says why
+	VerbSaveCancel = "save_cancel" // nothing -> nothing: the save under way fails
+	VerbStats      = "stats"       // nothing -> hv.Stats
+	VerbMedia      = "media"       // Media -> nothing
+	VerbKeys       = "keys"        // Keys -> nothing
+	VerbGuestInfo  = "guest_info"  // nothing -> hv.GuestInfo
+	VerbStream     = "stream"      // Stream -> nothing; then raw bytes
+	VerbScreenshot = "screenshot"  // nothing -> Screenshot
 )
 
 // Verbs of netd.
@@ -72,8 +74,9 @@ type Hello struct {
 type Launch struct {
 	Spec     hv.Spec           `json:"spec"`
 	DomID    int               `json:"domid"`
-	Paused   bool              `json:"paused,omitempty"` // hold the guest at its first instruction
-	Networks map[string]string `json:"networks"`         // network uuid -> its frames socket
+	Paused   bool              `json:"paused,omitempty"`  // hold the guest at its first instruction
+	Restore  bool              `json:"restore,omitempty"` // go on from the guest's saved state
+	Networks map[string]string `json:"networks"`          // network uuid -> its frames socket
 	Accel    []hv.AccelInfo    `json:"accel"`
 	QEMU     hv.QEMUInfo       `json:"qemu"`
 }

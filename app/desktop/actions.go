@@ -16,10 +16,11 @@ type action struct {
 	op     string // the service must allow it; empty: always there
 	key    fyne.KeyName
 	mod    fyne.KeyModifier
-	menu   bool   // in menus only
-	danger string // the question to ask first, for the guest's name
-	verb   string // what the question's button says
-	fails  string // what failed, for the guest's name
+	menu   bool                 // in menus only
+	when   func(*model.VM) bool // nil: always
+	danger string               // the question to ask first, for the guest's name
+	verb   string               // what the question's button says
+	fails  string               // what failed, for the guest's name
 	run    func(*frame, *model.VM)
 }
 
@@ -39,11 +40,18 @@ func actions() []action {
 			fails: "%s could not be paused"},
 		{label: text.T("Resume"), icon: theme.MediaPlayIcon(), op: model.OpResume, key: fyne.KeyP, mod: ctrl,
 			fails: "%s could not be resumed"},
+		{label: text.T("Resume"), icon: theme.MediaPlayIcon(), op: model.OpRestore, key: fyne.KeyR, mod: ctrl,
+			fails: "%s could not go on from its saved state"},
+		{label: text.T("Save state"), icon: theme.DocumentSaveIcon(), op: model.OpSave, key: fyne.KeyS, mod: ctrl,
+			fails: "The state of %s could not be saved, and it goes on running"},
+		{label: text.T("Discard saved state"), icon: theme.ContentClearIcon(), op: model.OpPowerOff, menu: true, when: saved,
+			danger: "Discard the saved state of %s? It is like pulling the plug at the moment when it was saved: what it had not written to its disks is lost.",
+			verb:   text.T("Discard"), fails: "The saved state of %s could not be discarded"},
 		{label: text.T("Shut down"), icon: iconShutdown, op: model.OpShutdown, key: fyne.KeyD, mod: ctrl,
 			fails: "%s could not be shut down"},
 		{label: text.T("Restart"), icon: iconRestart, op: model.OpRestart, key: fyne.KeyE, mod: ctrl,
 			fails: "%s could not be restarted"},
-		{label: text.T("Power off"), icon: iconPower, op: model.OpPowerOff, key: fyne.KeyK, mod: ctrl,
+		{label: text.T("Power off"), icon: iconPower, op: model.OpPowerOff, key: fyne.KeyK, mod: ctrl, when: notSaved,
 			danger: "Power off %s? It is like pulling the plug: what is not saved in it is lost.",
 			verb:   text.T("Power off"), fails: "%s could not be powered off"},
 		{label: text.T("Reset"), icon: theme.ViewRefreshIcon(), op: model.OpReset, key: fyne.KeyE, mod: ctrlShift, menu: true,
@@ -58,9 +66,12 @@ func actions() []action {
 	}
 }
 
+func saved(vm *model.VM) bool    { return vm.Is(model.Suspended) }
+func notSaved(vm *model.VM) bool { return !vm.Is(model.Suspended) }
+
 // can reports whether the action is allowed on vm now.
 func (a action) can(vm *model.VM) bool {
-	if vm == nil || vm.Gone() {
+	if vm == nil || vm.Gone() || a.when != nil && !a.when(vm) {
 		return false
 	}
 	if a.op == "" {
@@ -102,7 +113,7 @@ func (f *frame) offerPowerOff(vm *model.VM, err error) {
 		text.T("The guest was asked to shut down and has not done so yet. It may be waiting for someone in its screen, or its system may not listen to the power button.\n\nPowering it off is like pulling the plug: what is not saved in it is lost."),
 		text.T("Power off"), true, func() {
 			for _, a := range actions() {
-				if a.op == model.OpPowerOff {
+				if a.op == model.OpPowerOff && a.can(vm) {
 					f.operate(a, vm)
 				}
 			}

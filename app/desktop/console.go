@@ -269,7 +269,7 @@ func (c *consoleWindow) cover() cover {
 	case state == model.Lost || state == model.Failed:
 		p, _ := model.Explain("", nil, err)
 		return cover{title: text.T("Reconnecting…"), words: text.T("The service does not answer. The guest goes on running.") + "\n" + p.Why, busy: true, veil: true}
-	case busy && (op == model.OpStart || vm.Is(model.Halted)):
+	case busy && (op == model.OpStart || op == model.OpSave || op == model.OpRestore || vm.Is(model.Halted)):
 		return cover{title: vm.StateText() + "…", busy: true}
 	case vm.Is(model.Halted):
 		words := vm.LastExit()
@@ -284,6 +284,9 @@ func (c *consoleWindow) cover() cover {
 			x.log = vm.Log()
 		}
 		return x
+	case vm.Is(model.Suspended):
+		return cover{title: text.T("%s is saved", vm.Name()), words: text.T("Its state is in a file on your disk, from which it goes on as it was."),
+			label: text.T("Resume"), do: power(model.OpRestore), veil: true}
 	case vm.Is(model.Paused):
 		return cover{title: text.T("Paused"), label: text.T("Resume"), do: power(model.OpResume), veil: true}
 	case c.onTab:

@@ -15,13 +15,13 @@ import (
 // link is the service's hold on one run of a guest: the control connection to
 // its worker. A lost connection is replaced by a new link to the same run.
 type link struct {
-	conn     *control.Conn
-	progress progressFunc // of a launch; nil for an adopted guest
-	run      *run         // shared by all links to the same run
+	conn *control.Conn
+	run  *run // shared by all links to the same run
 
 	// Guarded by Service.mu.
-	taken bool            // the guest has been taken over through this link
-	early []control.Event // what came before that
+	progress progressFunc    // of the launch or save under way; nil if there is none
+	taken    bool            // the guest has been taken over through this link
+	early    []control.Event // what came before that
 }
 
 // run is one life of a guest, from start to halt.
@@ -58,8 +58,11 @@ func (s *Service) follow(g *guest, l *link, events <-chan control.Event) {
 	exited := false
 	for e := range events {
 		if e.Progress != nil {
-			if p := e.Progress; l.progress != nil {
-				l.progress(p.Stage, float64(p.Done)/float64(max(p.Total, p.Done, 1)))
+			s.mu.Lock()
+			tell := l.progress
+			s.mu.Unlock()
+			if p := e.Progress; tell != nil {
+				tell(p.Stage, float64(p.Done)/float64(max(p.Total, p.Done, 1)))
 			}
 			continue
 		}
@@ -88,7 +91,7 @@ func (s *Service) running(g *guest, l *link, st control.Status) {
 		l.run = old.run
 	}
 	g.link, g.active, g.domid, g.power = l, true, st.DomID, st.State
-	l.taken = true
+	l.taken, l.progress = true, nil
 	st.Spec, g.status = nil, st
 	for _, e := range l.early {
 		s.happened(g, l, e)
@@ -353,7 +356,7 @@ func (s *Service) halted(g *guest, l *link, exit *control.Exit) {
 	}
 	ran := time.Since(g.status.Started)
 	g.seen = max(g.seen, g.domid)
-	g.link, g.active, g.power, g.domid = nil, false, hv.Halted, -1
+	g.link, g.active, g.power, g.domid = nil, false, g.rest(), -1
 	g.status, g.last, g.leases, g.info, g.samples = control.Status{}, exit, nil, nil, samples{}
 	s.measure(g)
 	s.publish(g)
@@ -402,7 +405,7 @@ func (s *Service) restart(g *guest, exit *control.Exit, ran time.Duration) {
 			return // somebody else has started or deleted it
 		}
 		defer end()
-		if err := s.start(s.ctx, g, false, nil); err != nil {
+		if err := s.start(s.ctx, g, launchHow{}, nil); err != nil {
 			s.log.Error("restart a guest", "guest", g.name, "err", err)
 			s.mu.Lock()
 			g.last = &control.Exit{Reason: hv.ExitFailed, Text: "it could not be restarted: " + err.Error(), At: time.Now().UTC()}

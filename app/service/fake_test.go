@@ -148,6 +148,7 @@ type fakeWorker struct {
 	lock   *proc.Lock
 	events *control.EventLog
 	end    chan struct{}
+	cancel chan struct{} // of a save
 
 	mu     sync.Mutex // guards the fields below
 	status control.Status
@@ -164,7 +165,7 @@ func fatal(err error) {
 
 func playWorker() {
 	dir, run := flags()
-	w := &fakeWorker{files: paths.GuestDir(dir, run), events: control.NewEventLog(), end: make(chan struct{})}
+	w := &fakeWorker{files: paths.GuestDir(dir, run), events: control.NewEventLog(), end: make(chan struct{}), cancel: make(chan struct{}, 1)}
 	var err error
 	if w.lock, err = proc.TryLock(w.files.Lock()); err != nil {
 		fatal(err)
@@ -250,6 +251,23 @@ func (w *fakeWorker) Handle(_ context.Context, verb string, params json.RawMessa
 		default:
 			w.exit(hv.ExitPoweroff, "")
 		}
+	case control.VerbSave:
+		if strings.Contains(w.status.Spec.Name, "unsavable") {
+			return nil, errors.New("no space left on device")
+		}
+		w.events.Add(control.Event{Progress: &control.Progress{Stage: "saving", Done: 1, Total: 2}})
+		if strings.Contains(w.status.Spec.Name, "long") {
+			w.mu.Unlock()
+			<-w.cancel
+			w.mu.Lock()
+			return nil, errors.New("cancelled")
+		}
+		if err := os.WriteFile(w.files.Saved(), []byte("state"), 0o600); err != nil {
+			return nil, err
+		}
+		w.exit(hv.ExitSaved, "")
+	case control.VerbSaveCancel:
+		w.cancel <- struct{}{}
 	case control.VerbStats:
 		w.cpu += time.Second
 		return hv.Stats{CPU: w.cpu, Memory: w.status.Spec.Memory, RSS: 1 << 20}, nil
@@ -305,6 +323,13 @@ func (w *fakeWorker) launch(params json.RawMessage) (any, error) {
 			w.exit(hv.ExitFailed, "QEMU ended unexpectedly")
 		}
 	}()
+	if _, err := os.Stat(w.files.Saved()); (err == nil) != l.Restore {
+		return nil, fmt.Errorf("restore is %v, but the saved state: %v", l.Restore, err)
+	}
+	if strings.Contains(l.Spec.Name, "stale") && l.Restore {
+		return nil, &hv.StageError{Stage: "saved state", Err: errors.New("the disk was changed"), Cure: "discard it"}
+	}
+	os.Remove(w.files.Saved())
 	if l.Paused {
 		w.state(hv.Paused)
 	} else {

@@ -270,7 +270,7 @@ func TestUnusedNetworkEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.start(ctx, g, false, nil); err != nil {
+	if err := s.start(ctx, g, launchHow{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	end()

@@ -43,6 +43,9 @@ type guest struct {
 	info    *hv.GuestInfo            // what its agent last said
 	infoAt  time.Time                // when it said so
 	samples samples
+
+	savedAt   time.Time // of a suspended guest's state
+	savedSize int64     // likewise, in bytes
 }
 
 // newGuest makes a guest of a folder that scan found.
@@ -55,6 +58,7 @@ func newGuest(f *found, run string) *guest {
 	if f.last != nil {
 		g.last, g.seen = f.last.Exit, f.last.DomID
 	}
+	g.power = g.rest()
 	return g
 }
 
@@ -66,7 +70,7 @@ func (g *guest) sound() bool { return g.problem == "" }
 // overrides are the operations that may begin while another is under way: power
 // can be pulled while a guest is being asked to shut down.
 var overrides = map[hv.Operation][]hv.Operation{
-	hv.OpHardShutdown: {hv.OpCleanShutdown, hv.OpCleanReboot},
+	hv.OpHardShutdown: {hv.OpCleanShutdown, hv.OpCleanReboot, hv.OpSuspend},
 	hv.OpHardReboot:   {hv.OpCleanShutdown, hv.OpCleanReboot},
 }
 

@@ -25,6 +25,7 @@ const askAgain = 5 * time.Second
 // register tells the server what clients can call.
 func (s *Service) register(srv *rpc.Server) {
 	s.registerPower(srv)
+	s.registerSuspend(srv)
 	s.registerFields(srv)
 	s.registerPlugin(srv)
 	srv.Register("pool.get_master", func(*rpc.Call, api.Ref) (api.Ref, error) { return s.hostRef(), nil })
@@ -79,7 +80,7 @@ func (s *Service) registerPower(srv *rpc.Server) {
 			return err
 		}
 		defer end()
-		return s.start(c.Context(), g, paused, progressOf(c.Task))
+		return s.start(c.Context(), g, launchHow{paused: paused}, progressOf(c.Task))
 	}
 	srv.Register("VM.start", func(c *rpc.Call, ref api.Ref, paused, _ bool) error { return start(c, ref, paused) })
 	srv.Register("VM.start_on", func(c *rpc.Call, ref, host api.Ref, paused, _ bool) error {
@@ -111,6 +112,9 @@ func (s *Service) registerPower(srv *rpc.Server) {
 			return err
 		}
 		defer end()
+		if s.suspended(g) {
+			return s.discard(g)
+		}
 		return s.powerOff(c.Context(), g)
 	})
 	srv.Register("VM.clean_shutdown", func(c *rpc.Call, ref api.Ref) error { return s.ask(c, ref, hv.OpCleanShutdown, hv.Ask) })
@@ -294,7 +298,12 @@ func (s *Service) snapshot(c *rpc.Call, w http.ResponseWriter, r *http.Request) 
 		return api.NewError(api.ErrUUIDInvalid, api.ClassVM, uuid)
 	}
 	var shot control.Screenshot
-	if err := s.call(c.Context(), g, control.VerbScreenshot, nil, &shot); err != nil {
+	if s.suspended(g) {
+		var err error
+		if shot.PNG, err = os.ReadFile(g.files.SavedScreen()); err != nil {
+			return api.NewError(api.ErrOperationNotAllowed, fmt.Sprintf("there is no picture of guest %q as it was saved", g.name))
+		}
+	} else if err := s.call(c.Context(), g, control.VerbScreenshot, nil, &shot); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "image/png")

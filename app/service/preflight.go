@@ -157,12 +157,16 @@ func (s *Service) claimDisks(g *guest, spec *hv.Spec) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, other := range s.guests {
-		if other == g || !other.active || other.spec == nil {
+		saved := other.power == hv.Suspended // it goes on with the disks as it left them
+		if other == g || !other.active && !saved || other.spec == nil {
 			continue
 		}
 		for _, theirs := range openDisks(other.dir, other.spec) {
 			for _, d := range mine {
 				if (d.write || theirs.write) && os.SameFile(d.file, theirs.file) {
+					if saved {
+						return startFailed(g, "disk", fmt.Sprintf("%s belongs to guest %q, whose state is saved", d.path, other.name), fmt.Sprintf("let %q go on and shut it down, or discard its saved state", other.name))
+					}
 					return startFailed(g, "disk", fmt.Sprintf("%s is in use by guest %q, which is running", d.path, other.name), fmt.Sprintf("shut %q down first", other.name))
 				}
 			}

@@ -80,7 +80,7 @@ func (s *Service) publishMemory() {
 func (s *Service) publishResidents() {
 	var resident []api.Ref
 	for _, g := range s.sorted() {
-		if g.power != hv.Halted {
+		if g.power == hv.Running || g.power == hv.Paused {
 			resident = append(resident, g.ref())
 		}
 	}

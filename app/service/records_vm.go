@@ -86,7 +86,7 @@ func (s *Service) vmRecord(g *guest, shown map[api.Ref]string) api.VM {
 	for task, op := range g.ops {
 		vm.CurrentOperations[string(task)] = string(op)
 	}
-	if g.power != hv.Halted {
+	if g.power == hv.Running || g.power == hv.Paused {
 		vm.ResidentOn = s.hostRef()
 	}
 	for ref, class := range shown {
@@ -105,6 +105,7 @@ func (s *Service) vmRecord(g *guest, shown map[api.Ref]string) api.VM {
 		describe(&vm, g.spec)
 	}
 	notes(&vm, g)
+	savedNotes(&vm, g)
 	return vm
 }
 

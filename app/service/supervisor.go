@@ -66,15 +66,21 @@ func progressOf(t *rpc.Task) progressFunc {
 	}
 }
 
+// launchHow is how a guest is started.
+type launchHow struct {
+	paused  bool // leave it paused before it runs
+	restore bool // go on from its saved state
+}
+
 // start starts a guest that the caller has claimed. ctx cancels it, and then
 // nothing of it is left.
-func (s *Service) start(ctx context.Context, g *guest, paused bool, progress progressFunc) error {
+func (s *Service) start(ctx context.Context, g *guest, how launchHow, progress progressFunc) error {
 	spec, host, err := s.preflight(ctx, g)
 	if err != nil {
 		s.release(g)
 		return err
 	}
-	if err = s.launch(ctx, g, spec, host, paused, progress); err == nil {
+	if err = s.launch(ctx, g, spec, host, how, progress); err == nil {
 		return nil
 	}
 	s.release(g)
@@ -95,7 +101,7 @@ func (s *Service) release(g *guest) {
 }
 
 // launch has a new worker run the guest and takes the guest over as running.
-func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host hostVerdict, paused bool, progress progressFunc) error {
+func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host hostVerdict, how launchHow, progress progressFunc) error {
 	networks, err := s.attachNetworks(ctx, g, spec)
 	if err != nil {
 		return asStartFailed(g, "network", err)
@@ -113,11 +119,15 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 	}
 	l, err := s.connect(ctx, g, progress)
 	if err == nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, launchLimit, fmt.Errorf("the guest did not start within %v", launchLimit))
+		limit := launchLimit
+		if how.restore {
+			limit += restoreWait(g)
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not start within %v", limit))
 		defer cancel()
 		var st control.Status
 		err = l.conn.Call(ctx, control.VerbLaunch, control.Launch{
-			Spec: *spec, DomID: domid, Paused: paused, Networks: networks, Accel: host.accel, QEMU: host.qemu,
+			Spec: *spec, DomID: domid, Paused: how.paused, Restore: how.restore, Networks: networks, Accel: host.accel, QEMU: host.qemu,
 		}, &st)
 		if err == nil {
 			s.running(g, l, st)

@@ -43,9 +43,13 @@ type Options struct {
 	Host hv.Host
 	// StateFile and ConsoleLog are files in the guest's folder.
 	StateFile, ConsoleLog string
-	Listener              net.Listener
-	Allowed               func(net.Conn) error // who may connect
-	Self                  control.Process
+	// SavedFile is where the guest's state is saved; SavedFiles are all that
+	// belong to a saved state, deleted when the guest has gone on from it.
+	SavedFile  string
+	SavedFiles []string
+	Listener   net.Listener
+	Allowed    func(net.Conn) error // who may connect
+	Self       control.Process
 	// ModelStart returns the start token of the device model's process.
 	ModelStart func(pid int) string
 	// NICSocket names the socket of the guest's n-th network card.
@@ -76,6 +80,8 @@ type Worker struct {
 	console  *console
 	relays   map[string]NetRelay // by NIC uuid
 	launched bool                // a launch was asked for, at most once
+	unsave   bool                // the saved state that the guest went on from is still there
+	saving   context.CancelFunc  // ends the save under way; nil if there is none
 }
 
 // Run serves until the guest has ended, or no launch came. Cancelling ctx pulls
@@ -158,6 +164,11 @@ func (w *Worker) Handle(ctx context.Context, verb string, params json.RawMessage
 		return nil, m.Pause(ctx)
 	case control.VerbResume:
 		return nil, m.Resume(ctx)
+	case control.VerbSave:
+		return nil, w.saveGuest(ctx, m)
+	case control.VerbSaveCancel:
+		w.cancelSave()
+		return nil, nil
 	case control.VerbReset:
 		return nil, m.Reset(ctx)
 	case control.VerbPower:
@@ -236,6 +247,9 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	}
 	host := w.opt.Host
 	host.QEMU, host.Accel, host.Hold = l.QEMU, l.Accel, l.Paused
+	if l.Restore {
+		host.Restore = w.opt.SavedFile
+	}
 	state := hv.Running
 	if l.Paused {
 		state = hv.Paused
@@ -259,7 +273,7 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	}
 	info := m.Info()
 	w.mu.Lock()
-	w.machine = m
+	w.machine, w.unsave = m, l.Restore
 	w.status.Launching, w.status.State, w.status.Info = false, state, info
 	if info.PID != 0 {
 		w.status.Model = control.Process{PID: info.PID, Start: w.opt.ModelStart(info.PID)}
@@ -268,6 +282,7 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 		w.console = newConsole(c.Console(), w.opt.ConsoleLog, w.log)
 	}
 	w.mu.Unlock()
+	w.ran(state)
 	w.save()
 	w.events.Add(control.Event{Event: &hv.Event{Kind: hv.EventState, State: state}})
 	go w.follow(m)
@@ -285,6 +300,7 @@ func (w *Worker) follow(m hv.Machine) {
 			if !changed {
 				continue
 			}
+			w.ran(e.State)
 			w.save()
 		}
 		w.events.Add(control.Event{Event: &e})
@@ -299,6 +315,9 @@ func (w *Worker) follow(m hv.Machine) {
 		w.log.Warn("close the machine", "err", err)
 	}
 	w.closeRelays()
+	if reason == hv.ExitDestroyed {
+		w.forgetSaved() // whoever pulls the plug of a guest that was held means it
+	}
 	w.finish(exit)
 	w.end()
 }

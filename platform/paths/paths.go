@@ -135,6 +135,10 @@ func (g Guest) ConsoleLog() string { return filepath.Join(g.Worker(), "console.l
 // is not in it.
 func (g Guest) Worker() string { return filepath.Join(g.Dir, "worker") }
 
+// What a suspended guest consists of besides.
+func (g Guest) Saved() string       { return filepath.Join(g.Worker(), "memory.save") }
+func (g Guest) SavedScreen() string { return filepath.Join(g.Worker(), "memory.save.png") } // its screen as it was
+
 func (g Guest) Ctl() string { return socket(g.Run, g.ID, "ctl") }
 
 // Net is the socket of one of the guest's network cards, by its place in the

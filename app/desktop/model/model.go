@@ -73,6 +73,8 @@ const (
 	OpRestart   = "clean_reboot"
 	OpPowerOff  = "hard_shutdown"
 	OpReset     = "hard_reboot"
+	OpSave      = "suspend" // save the guest's state and end it
+	OpRestore   = "resume"  // let it go on from there
 	OpDestroy   = "destroy"
 	OpRename    = "changing_name"
 	OpConfigure = "changing_static_configuration"

@@ -156,6 +156,10 @@ func (r *Remote) Do(ctx context.Context, vm api.Ref, op string) error {
 			return c.CleanReboot(ctx, vm)
 		case OpPowerOff:
 			return c.HardShutdown(ctx, vm)
+		case OpSave:
+			return c.Suspend(ctx, vm, nil)
+		case OpRestore:
+			return c.Resume(ctx, vm, false, nil)
 		case OpReset:
 			return c.HardReboot(ctx, vm)
 		}

@@ -69,7 +69,8 @@ func (t *Thumbs) Run(ctx context.Context) {
 func (t *Thumbs) running() []api.Ref {
 	var out []api.Ref
 	for _, vm := range t.want() {
-		if vm.Is(Running) && !vm.gone && vm.NoScreen() == "" && t.lib.state == Online {
+		saved := vm.Is(Suspended) && vm.thumb == nil // what it showed last does not change
+		if (vm.Is(Running) || saved) && !vm.gone && vm.NoScreen() == "" && t.lib.state == Online {
 			out = append(out, vm.Ref)
 		}
 	}

@@ -96,6 +96,8 @@ var doing = map[string]string{
 	OpRestart:   text.T("Restarting"),
 	OpPowerOff:  text.T("Powering off"),
 	OpReset:     text.T("Resetting"),
+	OpSave:      text.T("Saving its state"),
+	OpRestore:   text.T("Resuming from its saved state"),
 	OpDestroy:   text.T("Deleting"),
 	OpConfigure: text.T("Changing settings"),
 	OpMedia:     text.T("Changing the CD"),

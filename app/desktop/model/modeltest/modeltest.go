@@ -105,9 +105,11 @@ func allowed(state string) []string {
 	case model.Halted:
 		return []string{model.OpStart, model.OpMedia, model.OpConfigure, model.OpRename, model.OpDestroy}
 	case model.Running:
-		return []string{model.OpPause, model.OpShutdown, model.OpRestart, model.OpPowerOff, model.OpReset, model.OpKeys, model.OpMedia, model.OpRename}
+		return []string{model.OpPause, model.OpSave, model.OpShutdown, model.OpRestart, model.OpPowerOff, model.OpReset, model.OpKeys, model.OpMedia, model.OpRename}
+	case model.Suspended:
+		return []string{model.OpRestore, model.OpPowerOff, model.OpRename}
 	case model.Paused:
-		return []string{model.OpResume, model.OpPowerOff, model.OpReset, model.OpMedia, model.OpRename}
+		return []string{model.OpResume, model.OpSave, model.OpPowerOff, model.OpReset, model.OpMedia, model.OpRename}
 	}
 	return nil
 }
@@ -326,6 +328,8 @@ func (s *Service) Do(ctx context.Context, vm api.Ref, op string) error {
 		switch op {
 		case model.OpPause:
 			to = model.Paused
+		case model.OpSave:
+			to = model.Suspended
 		case model.OpShutdown:
 			to, exit = model.Halted, "poweroff"
 		case model.OpPowerOff:
