@@ -89,6 +89,10 @@ type (
 		// ends, the guest goes on as it was and path is untouched.
 		Save(ctx context.Context, path string, progress func(done, total int64)) error
 	}
+	// Resyncer sets the guest's clock right after the host, or the guest, has slept.
+	Resyncer interface {
+		Resync(context.Context) error
+	}
 	// Agent asks the guest's own agent about the guest.
 	Agent interface {
 		GuestInfo(context.Context) (GuestInfo, error)

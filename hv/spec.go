@@ -55,13 +55,43 @@ type Spec struct {
 	NICs        []NIC     `json:"nics,omitempty"`
 	Display     Display   `json:"display"`
 	Autostart   bool      `json:"autostart,omitempty"`
-	OnPoweroff  string    `json:"on_poweroff,omitempty"` // XenAPI on_normal_exit: destroy (default), restart
+	Order       int       `json:"order,omitempty"`        // place in the start order; guests of one place start by name
+	StartDelay  *int      `json:"start_delay,omitempty"`  // seconds between its start and the next guest's; nil: DefaultStartDelay
+	WaitFor     string    `json:"wait_for,omitempty"`     // what must be there before it starts by itself: WaitNetwork, or an absolute path
+	OnHostStop  string    `json:"on_host_stop,omitempty"` // shutdown (default), save, poweroff
+	OnPoweroff  string    `json:"on_poweroff,omitempty"`  // XenAPI on_normal_exit: destroy (default), restart
 	OnReboot    string    `json:"on_reboot,omitempty"`
 	OnCrash     string    `json:"on_crash,omitempty"`
 	// Other is XenAPI's other_config: free keys of clients.
 	Other map[string]string `json:"other,omitempty"`
 
 	Unknown map[string]json.RawMessage `json:"-"`
+}
+
+// Values of OnHostStop, and of WaitFor beside paths.
+const (
+	StopShutdown = "shutdown"
+	StopSave     = "save"
+	StopPoweroff = "poweroff"
+
+	WaitNetwork = "network"
+)
+
+// DefaultStartDelay is Spec.StartDelay, as xendomains has it, and MaxStartDelay
+// its bound, in seconds. MaxOrder bounds Spec.Order.
+const (
+	DefaultStartDelay = 5
+	MaxStartDelay     = 3600
+	MaxOrder          = 1000000
+)
+
+// StartPause is how many seconds pass between the guest's start and the next's
+// when the host starts.
+func (s *Spec) StartPause() int {
+	if s.StartDelay == nil {
+		return DefaultStartDelay
+	}
+	return *s.StartDelay
 }
 
 // Boot says where the guest's first code comes from. With Kernel set it is
@@ -204,6 +234,9 @@ func (s *Spec) Check() error {
 	default:
 		return fmt.Errorf("display adapter %q: must be virtio, std or none", s.Display.Adapter)
 	}
+	if err := s.checkStart(); err != nil {
+		return err
+	}
 	for field, v := range map[string]string{"on_poweroff": s.OnPoweroff, "on_reboot": s.OnReboot, "on_crash": s.OnCrash} {
 		switch v {
 		case "", "destroy", "restart":
@@ -212,6 +245,29 @@ func (s *Spec) Check() error {
 		}
 	}
 	return nil
+}
+
+func (s *Spec) checkStart() error {
+	if s.Order < 0 || s.Order > MaxOrder {
+		return fmt.Errorf("order %d: must be 0 to %d", s.Order, MaxOrder)
+	}
+	if d := s.StartPause(); d < 0 || d > MaxStartDelay {
+		return fmt.Errorf("start_delay %d: must be 0 to %d seconds", d, MaxStartDelay)
+	}
+	if s.WaitFor != "" && s.WaitFor != WaitNetwork && !absolute(s.WaitFor) {
+		return fmt.Errorf("wait_for %q: must be %s or an absolute path", s.WaitFor, WaitNetwork)
+	}
+	switch s.OnHostStop {
+	case "", StopShutdown, StopSave, StopPoweroff:
+	default:
+		return fmt.Errorf("on_host_stop %q: must be %s, %s or %s", s.OnHostStop, StopShutdown, StopSave, StopPoweroff)
+	}
+	return nil
+}
+
+// absolute tells an absolute path of any system: a Spec may come from another.
+func absolute(path string) bool {
+	return strings.HasPrefix(path, "/") || strings.HasPrefix(path, `\\`) || len(path) > 2 && path[1] == ':' && (path[2] == '\\' || path[2] == '/')
 }
 
 func (s *Spec) checkDisks() error {

@@ -9,17 +9,18 @@ const (
 
 // Functions of the plugin: parameter -> result.
 const (
-	FnCreate  = "vm_create" // NewGuest -> Created; all or nothing; progress while disks are copied
-	FnList    = "vm_list"   // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
-	FnConfig  = "vm_config" // GuestConfig -> nothing: change the settings of a halted guest, as a whole
-	FnGet     = "vm_get"    // VMArg -> GuestConfig: the settings as they are
-	FnRetype  = "vm_retype" // Retype -> Retyped: make a halted guest one of the other type
-	FnDelete  = "vm_delete" // Delete -> Deleted
-	FnPaths   = "vm_paths"  // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
-	FnKeys    = "vm_keys"   // Keys -> nothing
-	FnProbe   = "probe"     // Probe -> ProbeResult: what is this image? host limits for a form
-	FnDefault = "host_info" // nothing -> HostInfo: what a form offers
-	FnVersion = "version"   // nothing -> Version
+	FnCreate  = "vm_create"   // NewGuest -> Created; all or nothing; progress while disks are copied
+	FnList    = "vm_list"     // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
+	FnConfig  = "vm_config"   // GuestConfig -> nothing: change the settings of a halted guest, as a whole
+	FnGet     = "vm_get"      // VMArg -> GuestConfig: the settings as they are
+	FnRetype  = "vm_retype"   // Retype -> Retyped: make a halted guest one of the other type
+	FnDelete  = "vm_delete"   // Delete -> Deleted
+	FnPaths   = "vm_paths"    // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
+	FnKeys    = "vm_keys"     // Keys -> nothing
+	FnProbe   = "probe"       // Probe -> ProbeResult: what is this image? host limits for a form
+	FnDefault = "host_info"   // nothing -> HostInfo: what a form offers
+	FnVersion = "version"     // nothing -> Version
+	FnEnd     = "service_end" // nothing -> nothing: the service ends, and guests go on
 )
 
 // NewGuest asks for a guest. At most one of ISO (with or without a new disk),
@@ -190,6 +191,9 @@ const (
 	KeyLog         = "hxen:log"          // VM.other_config: path of the guest's log on the host
 	KeyFirmware    = "firmware"          // VM.HVM_boot_params, as xapi: bios, uefi
 	KeyOrder       = "order"             // VM.HVM_boot_params, as xapi
+	KeyWaiting     = "hxen:waiting"      // VM.other_config: why a guest that is to start by itself has not yet
+	KeyWaitFor     = "hxen:wait_for"     // VM.other_config, to be set: what it waits for: network, or a path
+	KeyOnHostStop  = "hxen:on_host_stop" // VM.other_config, to be set: shutdown, save, poweroff
 	KeySavedAt     = "hxen:saved_at"     // VM.other_config of a suspended guest: when it was saved (RFC 3339)
 	KeySavedSize   = "hxen:saved_size"   // likewise: bytes of its saved state
 	KeyStage       = "hxen:stage"        // task.other_config: what the task is doing, in words

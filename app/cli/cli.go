@@ -45,7 +45,10 @@ const (
 type Options struct {
 	Version string
 	// Service serves the store until ctx ends; ready is called once, when it answers.
-	Service func(ctx context.Context, store paths.Store, ready func()) error
+	// managed is empty, ManagedSystem or ManagedUser.
+	Service func(ctx context.Context, store paths.Store, managed string, ready func()) error
+	// Host registers the service with the system.
+	Host Registration
 	// SelfTest runs this computer's accelerator through its cases and reports each
 	// as it ends. An error says why they cannot be run.
 	SelfTest func(ctx context.Context, report func(SelfTestCase)) error
@@ -154,7 +157,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such guest, 130 cancelled.`),
 		a.uptimeCommand(), a.domidCommand(), a.domnameCommand())
 	add("run", a.powerCommands()...)
 	add("run", a.consoleCommand(), a.vncviewerCommand(), a.screenshotCommand(), a.cdInsertCommand(), a.cdEjectCommand())
-	add("host", a.infoCommand(), a.doctorCommand(), a.serviceCommand(), a.versionCommand())
+	add("host", a.infoCommand(), a.doctorCommand(), a.serviceCommand(), a.autostartCommand(), a.versionCommand())
 	root.SetCompletionCommandGroupID("host")
 	root.SetHelpCommandGroupID("host")
 	root.AddCommand(a.manCommand(root))

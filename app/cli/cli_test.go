@@ -21,7 +21,7 @@ func run(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Setenv(paths.HomeVar, t.TempDir())
 	var o, e bytes.Buffer
 	code = Main(Options{Version: "1.2.3", In: strings.NewReader(""), Out: &o, Err: &e,
-		Service: func(context.Context, paths.Store, func()) error { return errors.New("no service in this test") }}, args)
+		Service: func(context.Context, paths.Store, string, func()) error { return errors.New("no service in this test") }}, args)
 	return code, o.String(), e.String()
 }
 

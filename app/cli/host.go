@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -105,39 +104,6 @@ func (a *app) printChecks(checks []hostinfo.Check) {
 		if c.Cure != "" {
 			fmt.Fprintf(a.Out, "%-5s %-22s %s\n", "", "", text.T("cure: %s", c.Cure))
 		}
-	}
-}
-
-func (a *app) serviceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "service", Args: cobra.NoArgs,
-		Short: text.T("Serve the guests, in the foreground"),
-		Long: text.T(`Serve the guests until it is asked to stop (Ctrl-C). The other commands and the
-window start it by themselves when none runs. Guests run in processes of their
-own and go on without it. It prints "ready" when it answers, and logs to the
-terminal or, without one, to service.log in the store.`),
-		Example: "  hxen service\n  HXEN_HOME=/srv/guests hxen service",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := paths.Default()
-			if err != nil {
-				return err
-			}
-			a.stopSignals() // the service takes them its own way
-			a.stopSignals = nil
-			err = a.Service(context.Background(), store, func() {
-				fmt.Fprintln(a.Out, "ready")
-				if f, ok := a.Out.(*os.File); ok {
-					if _, is := terminal(f); !is {
-						f.Close() // whoever started us waits for the line, and may go
-					}
-				}
-			})
-			if err != nil && !isTerminal(a.Err) {
-				// The client that started us reads standard output only.
-				fmt.Fprintln(a.Out, err)
-			}
-			return err
-		},
 	}
 }
 

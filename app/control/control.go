@@ -45,6 +45,7 @@ const (
 	VerbPower      = "power"       // Power -> nothing
 	VerbReset      = "reset"       // nothing -> nothing
 	VerbSave       = "save"        // nothing -> nothing; the guest ends, or goes on and the error says why
+	VerbResync     = "resync"      // nothing -> nothing: the host has slept; set the guest's clock
 	VerbSaveCancel = "save_cancel" // nothing -> nothing: the save under way fails
 	VerbStats      = "stats"       // nothing -> hv.Stats
 	VerbMedia      = "media"       // Media -> nothing

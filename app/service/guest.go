@@ -38,6 +38,7 @@ type guest struct {
 	status  control.Status           // of the run; zero when halted
 	ops     map[api.Ref]hv.Operation // under way, by task
 	last    *control.Exit            // how the last run ended
+	waiting string                   // why it has not been started yet, although it is to
 	notice  string                   // the last thing the user should know of this run
 	leases  map[string]control.Lease // by NIC uuid
 	info    *hv.GuestInfo            // what its agent last said

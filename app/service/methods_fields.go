@@ -66,6 +66,7 @@ func (s *Service) registerFields(srv *rpc.Server) {
 	})
 	s.registerMemory(srv)
 	s.registerText(srv)
+	s.registerStart(srv)
 }
 
 // registerMemory adds the ways to say how much memory and how many processors.
@@ -124,6 +125,11 @@ func setOther(spec *hv.Spec, m map[string]string) error {
 			return api.NewError(api.ErrValueNotSupported, "other_config:auto_poweron", v, "it must be true or false")
 		}
 		spec.Autostart = on
+	}
+	for key, field := range map[string]*string{api.KeyWaitFor: &spec.WaitFor, api.KeyOnHostStop: &spec.OnHostStop} {
+		if v, ok := m[key]; ok {
+			*field = v
+		}
 	}
 	kept := clientKeys(m)
 	for k, v := range spec.Other {

@@ -40,6 +40,9 @@ func (s *Service) preflight(ctx context.Context, g *guest) (*hv.Spec, hostVerdic
 	spec := g.spec.Clone()
 	s.mu.Unlock()
 	var none hostVerdict
+	if s.stop.begun() {
+		return nil, none, startFailed(g, "host", "the computer is about to stop", "start the guest when it has started again")
+	}
 	if err := s.checkMedia(g, spec); err != nil {
 		return nil, none, err
 	}

@@ -140,6 +140,11 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	if spec.Machine != "" {
 		vm.Platform["device-model"] = spec.Machine
 	}
+	vm.Order, vm.StartDelay = int64(spec.Order), int64(spec.StartPause())
+	vm.OtherConfig[api.KeyOnHostStop] = orElse(spec.OnHostStop, hv.StopShutdown)
+	if spec.WaitFor != "" {
+		vm.OtherConfig[api.KeyWaitFor] = spec.WaitFor
+	}
 	vm.OtherConfig["auto_poweron"] = strconv.FormatBool(spec.Autostart)
 	for _, n := range spec.NICs {
 		vm.VIFs = append(vm.VIFs, api.RefOf(n.UUID))
@@ -159,6 +164,7 @@ func notes(vm *api.VM, g *guest) {
 	set(api.KeyBroken, g.problem)
 	set(api.KeyLog, g.files.Log())
 	set(api.KeyNotice, g.notice)
+	set(api.KeyWaiting, g.waiting)
 	if g.link != nil {
 		set(api.KeyEngine, g.status.Info.Engine)
 		set(api.KeyAccel, g.status.Info.Accelerator)

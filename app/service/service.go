@@ -28,6 +28,7 @@ import (
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/service/rpc"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/platform/hostsvc"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -57,6 +58,15 @@ type Options struct {
 	Log          *slog.Logger
 	// Ready is called once, when clients are answered.
 	Ready func()
+	// Boot tells one boot of the host from another. Guests that are to start with
+	// the host start once for each; "" if the service was started for other reasons.
+	Boot string
+	// Stops tells, when the service is to end, whether the host stops: guests are
+	// then stopped first. Nil: never. Busy is told with what that goes on.
+	Stops func() bool
+	Busy  func(string)
+	// Watch tells what happens to the host, until ctx ends; nil: nothing.
+	Watch func(ctx context.Context, tell func(hostsvc.HostEvent)) (*hostsvc.Inhibitor, error)
 }
 
 // Service is the daemon.
@@ -67,8 +77,10 @@ type Service struct {
 	id    identity
 	run   string // the runtime folder
 	db    *rpc.DB
-	ctx   context.Context // ends when the service stops
-	tasks sync.WaitGroup  // goroutines of its own
+	ctx   context.Context         // ends when the service stops
+	end   context.CancelCauseFunc // has the service end; guests go on
+	stop  hostStop
+	tasks sync.WaitGroup // goroutines of its own
 
 	netGrace     time.Duration
 	shutdownWait time.Duration
@@ -92,7 +104,10 @@ func (e *ServedError) Error() string {
 
 // Run serves the store until ctx ends. Guests run on after that.
 func Run(ctx context.Context, opt Options) error {
-	ctx, cancel := context.WithCancel(ctx)
+	asked, ask := context.WithCancelCause(ctx) // ends when the service is to end
+	defer ask(nil)
+	// Guests may have to be stopped after that.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s, lock, err := open(ctx, opt)
 	if err != nil {
@@ -105,6 +120,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("open the service's socket: %w", err)
 	}
+	s.end = ask
 	srv := rpc.New(s.db, rpc.Options{Log: s.log, Host: s.hostRef()})
 	s.register(srv)
 	s.takeOver()
@@ -114,9 +130,12 @@ func Run(ctx context.Context, opt Options) error {
 	if opt.Ready != nil {
 		opt.Ready()
 	}
+	s.watchHost()
+	s.tasks.Go(s.bootGuests)
 	select {
 	case err = <-served:
-	case <-ctx.Done():
+	case <-asked.Done():
+		s.hostMayStop(asked)
 		end, done := context.WithTimeout(context.Background(), stopWait)
 		defer done()
 		if err := srv.Shutdown(end); err != nil {

@@ -196,7 +196,7 @@ func (s *Service) discard(g *guest) error {
 		return refuse("discard", fmt.Sprintf("the saved state of guest %q is in use: %v", g.name, err), "wait until the guest has ended")
 	}
 	defer lock.Close()
-	for _, f := range []string{g.files.Saved(), g.files.SavedScreen()} {
+	for _, f := range []string{g.files.Saved(), g.files.SavedScreen(), g.files.GoesOn()} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("discard the saved state of guest %q: %w", g.name, err)
 		}

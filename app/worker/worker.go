@@ -166,6 +166,12 @@ func (w *Worker) Handle(ctx context.Context, verb string, params json.RawMessage
 		return nil, m.Resume(ctx)
 	case control.VerbSave:
 		return nil, w.saveGuest(ctx, m)
+	case control.VerbResync:
+		r, ok := m.(hv.Resyncer)
+		if !ok {
+			return nil, lacking("set the guest's clock")
+		}
+		return nil, r.Resync(ctx)
 	case control.VerbSaveCancel:
 		w.cancelSave()
 		return nil, nil

@@ -57,6 +57,7 @@ var (
 	_ hv.Screenshotter = (*Machine)(nil)
 	_ hv.Agent         = (*Machine)(nil)
 	_ hv.Saver         = (*Machine)(nil)
+	_ hv.Resyncer      = (*Machine)(nil)
 )
 
 func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *child) *Machine {

@@ -52,6 +52,7 @@ func (s Store) Guests() string   { return filepath.Join(s.Root, "guests") }
 func (s Store) Networks() string { return filepath.Join(s.Root, "networks") }
 func (s Store) Media() string    { return filepath.Join(s.Root, "media") }       // records of images outside the store
 func (s Store) Trash() string    { return filepath.Join(s.Root, "trash") }       // deleted guests, a folder each
+func (s Store) Boot() string     { return filepath.Join(s.Root, "boot") }        // the boot of the host for which guests were started
 func (s Store) DomID() string    { return filepath.Join(s.Root, "domid") }       // the last domid given
 func (s Store) Hosts() string    { return filepath.Join(s.Root, "host.json") }   // identity of this host and pool
 func (s Store) Probes() string   { return filepath.Join(s.Root, "probes.json") } // remembered verdicts on accelerators
@@ -137,7 +138,8 @@ func (g Guest) Worker() string { return filepath.Join(g.Dir, "worker") }
 
 // What a suspended guest consists of besides.
 func (g Guest) Saved() string       { return filepath.Join(g.Worker(), "memory.save") }
-func (g Guest) SavedScreen() string { return filepath.Join(g.Worker(), "memory.save.png") } // its screen as it was
+func (g Guest) SavedScreen() string { return filepath.Join(g.Worker(), "memory.save.png") }  // its screen as it was
+func (g Guest) GoesOn() string      { return filepath.Join(g.Worker(), "memory.save.boot") } // mark: it was saved because the host stopped
 
 func (g Guest) Ctl() string { return socket(g.Run, g.ID, "ctl") }
 

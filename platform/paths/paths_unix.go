@@ -12,6 +12,10 @@ import (
 const exeSuffix = ""
 
 func runDir(tag string) string {
+	// A folder that systemd made for its service, systemd.exec(5).
+	if d := os.Getenv("RUNTIME_DIRECTORY"); filepath.IsAbs(d) && len(d) < 40 {
+		return filepath.Join(d, tag)
+	}
 	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) && len(d) < 40 {
 		return filepath.Join(d, "hxen", tag)
 	}

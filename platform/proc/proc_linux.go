@@ -43,6 +43,9 @@ func launch(cmd *exec.Cmd, c Command) (release func(), err error) {
 	return func() {}, <-started
 }
 
+// Boot tells this boot of the host from every other.
+func Boot() (string, error) { return bootID() }
+
 // bootID differs for every boot: start times count from it.
 var bootID = sync.OnceValues(func() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

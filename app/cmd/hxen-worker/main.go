@@ -107,7 +107,7 @@ func serve(dir, run string) error {
 		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
 		Host:      host(g, lock, cache, children, doors, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
-		SavedFile: g.Saved(), SavedFiles: []string{g.Saved(), g.SavedScreen()},
+		SavedFile: g.Saved(), SavedFiles: []string{g.Saved(), g.SavedScreen(), g.GoesOn()},
 		Listener: listener, Allowed: allowed,
 		Self:       control.Process{PID: pid, Start: start},
 		ModelStart: children.timeOf,

@@ -3,20 +3,20 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 
-	"golang.org/x/term"
-
+	"github.com/hxen-project/hxen/app/cli"
 	"github.com/hxen-project/hxen/app/service"
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/platform/hostinfo"
 	"github.com/hxen-project/hxen/platform/hostsvc"
 	"github.com/hxen-project/hxen/platform/paths"
+	"github.com/hxen-project/hxen/platform/proc"
 )
 
-// serve is "hxen service".
-func serve(ctx context.Context, store paths.Store, ready func()) error {
+// serve is "hxen service". managed is who has started it: "" for nobody, or one of
+// cli's words.
+func serve(ctx context.Context, store paths.Store, managed string, ready func()) error {
 	worker, err := paths.Program("hxen-worker")
 	if err != nil {
 		return err
@@ -28,17 +28,21 @@ func serve(ctx context.Context, store paths.Store, ready func()) error {
 	if err := os.MkdirAll(store.Root, 0o700); err != nil {
 		return fmt.Errorf("make the folder for your guests: %w; set %s to another folder", err, paths.HomeVar)
 	}
-	out, err := logTo(store)
+	log, out, err := logTo(store, managed != "")
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	log := slog.New(slog.NewTextHandler(out, nil))
-	return hostsvc.Run(ctx, "hxen", func(ctx context.Context) error {
-		err := service.Run(ctx, service.Options{
-			Store: store, Version: version, Worker: worker, Netd: netd,
-			Host: host(store), Log: log, Ready: ready,
-		})
+	opt := service.Options{
+		Store: store, Version: version, Worker: worker, Netd: netd, Host: host(store), Log: log, Ready: ready,
+	}
+	run := hostsvc.Run
+	if managed != "" {
+		run = hostsvc.RunManaged
+		manage(&opt, managed == cli.ManagedUser)
+	}
+	return run(ctx, serviceName, func(ctx context.Context) error {
+		err := service.Run(ctx, opt)
 		if err != nil {
 			log.Error("the service ended", "err", err)
 		}
@@ -46,25 +50,27 @@ func serve(ctx context.Context, store paths.Store, ready func()) error {
 	})
 }
 
-// maxLog is when service.log is put aside for a new one.
-const maxLog = 4 << 20
-
-// logTo picks where the service logs: the terminal that it was started in, else
-// the store, with one older file.
-func logTo(store paths.Store) (*os.File, error) {
-	if term.IsTerminal(int(os.Stderr.Fd())) {
-		return os.Stderr, nil
-	}
-	if st, err := os.Stat(store.Log()); err == nil && st.Size() > maxLog {
-		if err := os.Rename(store.Log(), store.Log()+".1"); err != nil {
-			return nil, fmt.Errorf("rotate the service's log: %w", err)
+// manage makes guests start and stop with the host.
+func manage(opt *service.Options, perUser bool) {
+	tell := func(err error) {
+		if err != nil {
+			opt.Log.Warn("tell the service manager", "err", err)
 		}
 	}
-	f, err := os.OpenFile(store.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the service's log: %w", err)
+	ready := opt.Ready
+	opt.Ready = func() {
+		tell(hostsvc.Ready())
+		ready()
 	}
-	return f, nil
+	var err error
+	if opt.Boot, err = proc.Boot(); err != nil {
+		opt.Log.Error("guests do not start with the computer", "err", err)
+	}
+	opt.Stops = func() bool { return hostStops(perUser) }
+	opt.Busy = func(with string) { tell(hostsvc.Stopping(with)) }
+	opt.Watch = func(ctx context.Context, happened func(hostsvc.HostEvent)) (*hostsvc.Inhibitor, error) {
+		return hostsvc.WatchHost(ctx, "Virtual machines are being stopped", happened)
+	}
 }
 
 // host tells the service about this computer.

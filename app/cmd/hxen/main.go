@@ -8,6 +8,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/cli"
 	"github.com/hxen-project/hxen/platform/accel"
+	"github.com/hxen-project/hxen/platform/hostsvc"
 )
 
 // version is set by the linker.
@@ -17,7 +18,7 @@ func main() {
 	accel.ProbeChild() // in the child that probes the accelerator this does not return
 	selfTestChild()    // likewise
 	os.Exit(cli.Main(cli.Options{
-		Version: version, Service: serve, SelfTest: selfTest,
+		Version: version, Service: serve, SelfTest: selfTest, Host: registration{hostsvc.Commands{}},
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 	}, os.Args[1:]))
 }

@@ -1,0 +1,48 @@
+package hostsvc
+
+import (
+	"net"
+	"os"
+	"strings"
+)
+
+// notifier is the socket of systemd's readiness protocol, sd_notify(3); nil
+// without one.
+type notifier struct{ addr *net.UnixAddr }
+
+// takeNotifier reads NOTIFY_SOCKET and unsets it: our children are not the service.
+func takeNotifier() *notifier {
+	name := os.Getenv("NOTIFY_SOCKET")
+	os.Unsetenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil
+	}
+	if strings.HasPrefix(name, "@") {
+		name = "\x00" + name[1:]
+	}
+	return &notifier{&net.UnixAddr{Name: name, Net: "unixgram"}}
+}
+
+func (n *notifier) tell(lines ...string) error {
+	if n == nil {
+		return nil
+	}
+	c, err := net.DialUnix("unixgram", nil, n.addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Write([]byte(strings.Join(lines, "\n")))
+	return err
+}
+
+var manager = takeNotifier()
+
+// Ready tells the service manager that clients are answered.
+func Ready() error { return manager.tell("READY=1") }
+
+// Stopping tells the service manager that the service ends, and with what it is
+// busy until then.
+func Stopping(busy string) error {
+	return manager.tell("STOPPING=1", "STATUS="+strings.ReplaceAll(busy, "\n", " "))
+}

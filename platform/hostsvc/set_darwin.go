@@ -1,0 +1,66 @@
+package hostsvc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func jobOf(r Runner, name string, perUser bool) (launchd, error) {
+	if !perUser {
+		return newLaunchd(r, "/Library/LaunchDaemons", name, "system", false), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return launchd{}, err
+	}
+	return newLaunchd(r, filepath.Join(home, "Library", "LaunchAgents"), name, fmt.Sprintf("gui/%d", os.Getuid()), true), nil
+}
+
+// Set registers the service as d says, whatever was registered before. launchd
+// starts what is registered.
+func Set(ctx context.Context, r Runner, d Desired) error {
+	l, err := jobOf(r, d.Name, d.PerUser)
+	if err != nil {
+		return err
+	}
+	return l.set(ctx, d)
+}
+
+// Remove stops the service and takes its registration away. Its guests go on.
+func Remove(ctx context.Context, r Runner, name string, perUser bool) error {
+	l, err := jobOf(r, name, perUser)
+	if err != nil {
+		return err
+	}
+	return l.remove(ctx)
+}
+
+// Query tells what is registered.
+func Query(ctx context.Context, r Runner, name string, perUser bool) (State, error) {
+	l, err := jobOf(r, name, perUser)
+	if err != nil {
+		return State{PerUser: perUser}, err
+	}
+	return l.query(ctx)
+}
+
+// Control starts, stops or restarts what is registered: "start", "stop", "restart".
+func Control(ctx context.Context, r Runner, name string, perUser bool, verb string) error {
+	l, err := jobOf(r, name, perUser)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "start":
+		return l.start(ctx)
+	case "stop":
+		_, err = r.Run(ctx, "launchctl", "bootout", l.target())
+	case "restart":
+		_, err = r.Run(ctx, "launchctl", "kickstart", "-k", l.target())
+	default:
+		err = fmt.Errorf("a service cannot be told to %q", verb)
+	}
+	return err
+}
