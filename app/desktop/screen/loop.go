@@ -10,8 +10,9 @@ import (
 )
 
 // How long the loop may sleep when there is nothing to do: as long as Fyne
-// itself while the user does something, then longer. Input and Do end the sleep;
-// what others hand to Fyne waits for its end.
+// itself while the user does something, then longer. Input and Do end the sleep.
+// What others hand to fyne.Do waits for its end, but once only: the loop does not
+// sleep while Fyne has more of it.
 const (
 	busySleep = time.Second / 60
 	idleSleep = time.Second / 4
@@ -24,13 +25,21 @@ const (
 // done, and where there is none, the window library is asked to wait for input.
 // So input and pixels are served at once, and a still window costs next to
 // nothing.
-var loop = pacer{wait: func(d time.Duration) { glfw.WaitEventsTimeout(d.Seconds()) }, wake: glfw.PostEmptyEvent}
+var loop = pacer{
+	wait: func(d time.Duration) { glfw.WaitEventsTimeout(d.Seconds()) },
+	wake: glfw.PostEmptyEvent,
+	hand: fyne.Do,
+}
 
 type pacer struct {
 	wait func(time.Duration) // until input, wake or the time has passed
 	wake func()
+	hand func(func()) // to Fyne's own queue
 
-	busy time.Time // of the last input or Stir; the loop's goroutine alone
+	// Of the loop's goroutine alone:
+	busy    time.Time // when there was input
+	stirred time.Time // when others were about to hand over work
+	handed  bool      // a probe is in Fyne's queue, so all before it is, too
 
 	mu       sync.Mutex
 	running  bool     // guarded by mu: turn is called
@@ -60,9 +69,9 @@ func Do(f func()) {
 	}
 }
 
-// Stir keeps the loop awake for a moment for work that reaches it by fyne.Do
-// from others. From any goroutine.
-func Stir() { loop.add(func() { loop.busy = time.Now() }) }
+// Stir keeps the loop awake for a moment, for a stream of work that others hand
+// to fyne.Do. From any goroutine.
+func Stir() { loop.add(func() { loop.stirred = time.Now() }) }
 
 // add reports false where nobody would take f.
 func (p *pacer) add(f func()) bool {
@@ -91,7 +100,7 @@ func (p *pacer) take(sleep bool) []func() {
 
 // turn does what there is to do, waiting for it a while if Fyne rests, too.
 func (p *pacer) turn(rests func() bool) {
-	if p.run(p.take(false)) || !rests() {
+	if p.run(p.take(false)) || p.handed || !rests() || time.Since(p.stirred) < busyFor {
 		return
 	}
 	todo := p.take(true)
@@ -107,6 +116,8 @@ func (p *pacer) turn(rests func() bool) {
 		}
 	}
 	p.run(todo)
+	p.handed = true
+	p.hand(func() { p.handed = false })
 }
 
 func (p *pacer) run(todo []func()) bool {

@@ -9,7 +9,7 @@ import (
 func sleeper() (p *pacer, slept chan time.Duration) {
 	slept = make(chan time.Duration, 10)
 	woken := make(chan struct{}, 10)
-	return &pacer{running: true, wake: func() { woken <- struct{}{} }, wait: func(d time.Duration) {
+	return &pacer{running: true, hand: func(f func()) { f() }, wake: func() { woken <- struct{}{} }, wait: func(d time.Duration) {
 		slept <- d
 		select {
 		case <-woken:
@@ -68,6 +68,28 @@ func TestNoSleepOverWork(t *testing.T) {
 	p.turn(func() bool { return true })
 	if ran != 2 || len(slept) != 0 {
 		t.Errorf("%d pieces of work done, %d sleeps", ran, len(slept))
+	}
+}
+
+func TestNoSleepOverOthersWork(t *testing.T) {
+	p, slept := sleeper()
+	rests := func() bool { return true }
+	var queue []func()
+	p.hand = func(f func()) { queue = append(queue, f) }
+	p.turn(rests)
+	<-slept
+	p.turn(rests) // what was handed over is not done yet
+	if len(slept) != 0 || len(queue) != 1 {
+		t.Fatalf("the loop slept over a queue of %d", len(queue))
+	}
+	queue[0]()
+	p.turn(rests)
+	<-slept
+	queue[1]()
+	p.stirred = time.Now().Add(time.Hour)
+	p.turn(rests)
+	if len(slept) != 0 {
+		t.Error("the loop slept after a stir")
 	}
 }
 
