@@ -17,6 +17,11 @@ func (d *Domain) schedOp(c *Call) Action {
 	if action == Stop {
 		reason := uint32(c.Result) // schedOpLocked left it here
 		c.Result = 0
+		if reason == xenabi.SHUTDOWN_suspend {
+			// The guest goes on here, saved meanwhile or not. 1 tells it that all it
+			// has with Xen is as it was (Linux: "cancelled").
+			c.Result, action = 1, Park
+		}
 		d.cfg.Shutdown(reason)
 	}
 	return action

@@ -11,13 +11,15 @@ import (
 // (XEN_LEGACY_MAX_VCPUS, arch-x86/xen.h).
 const legacyInfos = 32
 
+// limboPages hold shared_info and the vcpu_info of every vCPU.
+const limboPages = 1 + (MaxVCPUs*xenabi.VCPUInfoSize+guestmem.PageSize-1)/guestmem.PageSize
+
 // makeLimbo makes the pages that stand for shared_info and for the vcpu_info of
 // later vCPUs until the guest has placed them: back ends may raise events
 // before the guest has run its first instruction.
 func (d *Domain) makeLimbo() error {
-	const pages = 1 + (MaxVCPUs*xenabi.VCPUInfoSize+guestmem.PageSize-1)/guestmem.PageSize
 	d.limbo = guestmem.New(guestmem.Config{})
-	if err := d.limbo.Add(0, guestmem.Host(pages)); err != nil {
+	if err := d.limbo.Add(0, guestmem.Host(limboPages)); err != nil {
 		return err
 	}
 	d.shared, _ = d.limbo.Page(0)

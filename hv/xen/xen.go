@@ -62,8 +62,8 @@ type Config struct {
 
 	// Console takes text of CONSOLEIO_write; it must not keep it or wait.
 	Console func(text []byte)
-	// Shutdown tells a SHUTDOWN_ reason; the call that caused it returns Stop. It
-	// must not wait or call back.
+	// Shutdown tells a SHUTDOWN_ reason; the call that caused it returns Stop, or
+	// Park if the guest only waits to be saved. It must not wait or call back.
 	Shutdown func(reason uint32)
 	// Discard gives RAM pages back to the host; they read as zeros afterwards.
 	// nil: pages that a guest gives up stay.

@@ -1016,5 +1016,6 @@ func FuzzHypercalls(f *testing.F) {
 		if len(l.ports) > 4096 || len(l.grants) > maxGrantFrames {
 			t.Fatalf("%d ports, %d grant frames", len(l.ports), len(l.grants))
 		}
+		l.carry(2)
 	})
 }

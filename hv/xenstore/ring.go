@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -46,15 +47,16 @@ func appendMessage(out []byte, typ, req, tx uint32, payload []byte) []byte {
 }
 
 // Ring serves one guest's ring page (struct xenstore_domain_interface,
-// io/xs_wire.h). One goroutine, Serve, owns it; Kick may come from anywhere.
+// io/xs_wire.h). One goroutine serves it; Kick may come from anywhere.
 type Ring struct {
 	page   guestmem.Page
 	notify func()
 	conn   *conn
 	wake   chan struct{}
 
-	in, out []byte
-	failed  bool // until the guest asks for a new connection
+	mu      sync.Mutex // held during a step
+	in, out []byte     // guarded by mu
+	failed  bool       // guarded by mu; until the guest asks for a new connection
 }
 
 // NewRing makes the server's end of domid's ring; notify raises the guest's port.
@@ -92,6 +94,8 @@ func (r *Ring) Serve(ctx context.Context) {
 
 // step does what can be done now and reports whether it did anything.
 func (r *Ring) step() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if c, _ := r.page.Load32(xenabi.XenstoreConnection); c == xenabi.XENSTORE_RECONNECT {
 		r.reconnect()
 		return true

@@ -9,6 +9,7 @@ import (
 // start plus its own changes, which become real all at once or not at all.
 type transaction struct {
 	view
+	doomed bool // in conflict, whatever it has seen
 }
 
 // viewLocked is the store itself as a view; publishLocked makes its changes real.
@@ -20,7 +21,7 @@ func (s *Store) viewLocked() *view {
 func (s *Store) beginLocked() *transaction {
 	// Stamps made inside are never compared with others: a commit repeats the
 	// changes with a stamp of its own.
-	return &transaction{view{root: s.root, base: s.root, gen: s.gen, owned: maps.Clone(s.owned), quota: &s.quota, seen: map[string]stamp{}}}
+	return &transaction{view: view{root: s.root, base: s.root, gen: s.gen, owned: maps.Clone(s.owned), quota: &s.quota, seen: map[string]stamp{}}}
 }
 
 // doLocked makes one change outside any transaction.
@@ -36,6 +37,9 @@ func (s *Store) doLocked(c change) error {
 // endLocked makes a transaction's changes real, or EAGAIN: something that it
 // has looked at is not as it was.
 func (s *Store) endLocked(t *transaction) error {
+	if t.doomed {
+		return EAGAIN
+	}
 	now := &view{root: s.root}
 	for path, then := range t.seen {
 		n, _, err := now.find(path)
