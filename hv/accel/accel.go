@@ -56,6 +56,9 @@ type RAM interface {
 type Config struct {
 	VCPUs int    // the most processors it will have, 1 to 254
 	TSCHz uint64 // frequency of the guest's time-stamp counter; 0: the host's
+	// Patched asks for Caps.Patched also where hypercalls would be trapped: a guest
+	// that was saved elsewhere has been patched. Caps tells what has come of it.
+	Patched bool
 	// MSRs are the model-specific registers whose reads and writes go to
 	// Handler.MSR; the others are the hypervisor's own affair.
 	MSRs []uint32

@@ -37,11 +37,20 @@ func (m *Machine) crash(why string) {
 }
 
 // Pause has the guest's processors stand still; it returns when they do. It
-// reports whether they ran before.
-func (m *Machine) Pause() bool { return m.gate.shut(m.kick) }
+// reports whether they ran before. It waits for a Save that is going on.
+func (m *Machine) Pause() bool {
+	m.still.Lock()
+	defer m.still.Unlock()
+	return m.gate.shut(m.kick)
+}
 
-// Resume lets them go on. It reports whether they stood still.
-func (m *Machine) Resume() bool { return m.gate.open() }
+// Resume lets them go on. It reports whether they stood still. It waits for a
+// Save that is going on.
+func (m *Machine) Resume() bool {
+	m.still.Lock()
+	defer m.still.Unlock()
+	return m.gate.open()
+}
 
 // over reports whether the machine has ended.
 func (m *Machine) over() bool {

@@ -25,6 +25,7 @@ const (
 	stageNetwork   = "network"
 	stageIsolation = "isolation"
 	stageDisk      = "disk"
+	stageSaved     = "saved state"
 )
 
 // Engine runs guests of type pvh.
@@ -110,6 +111,12 @@ func (e *Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, 
 		g.abandon()
 		return nil, staged(stageMachine, err, "")
 	}
+	if g.config.Saved != nil {
+		if err := g.config.Saved.Close(); err != nil {
+			h.Log.Warn("close the saved guest", "err", err)
+		}
+		g.config.Saved = nil
+	}
 	g.begin(m)
 	return g, nil
 }
@@ -130,28 +137,13 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
 		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Log: h.Log, Notice: g.notice,
 	}
-	progress := func(done, total int64) {
-		if h.Progress != nil {
-			h.Progress("unpacking the kernel", done, total)
+	if h.Restore != "" {
+		if g.config.Saved, err = OpenSaved(h.Restore); err != nil {
+			return nil, staged(stageSaved, err, "")
 		}
-	}
-	file, kernel, err := OpenKernel(ctx, s.Boot.Kernel, h.Cache, progress)
-	if err != nil {
-		return nil, staged(stageKernel, err, "")
-	}
-	g.files = append(g.files, file)
-	g.config.KernelFile, g.config.Kernel = file, kernel
-	if s.Boot.Initrd != "" {
-		f, err := os.Open(s.Boot.Initrd)
-		if err != nil {
-			return nil, staged(stageKernel, fmt.Errorf("open the initial ramdisk: %w", err), "")
-		}
-		g.files = append(g.files, f)
-		st, err := f.Stat()
-		if err != nil {
-			return nil, staged(stageKernel, fmt.Errorf("look at the initial ramdisk: %w", err), "")
-		}
-		g.config.Initrd = &Image{Data: f, Size: uint64(st.Size())}
+		g.config.Progress = g.progress("reading the saved guest")
+	} else if err := g.openKernel(ctx); err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, staged(stageKernel, err, "")
@@ -163,6 +155,40 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 		return nil, staged(stageAccel, err, "run the guest as hvm, which QEMU can emulate, or see what \"hxen doctor\" says of the accelerator")
 	}
 	return g, nil
+}
+
+// openKernel opens what the guest is started with.
+func (g *Guest) openKernel(ctx context.Context) error {
+	boot := g.spec.Boot
+	file, kernel, err := OpenKernel(ctx, boot.Kernel, g.host.Cache, g.progress("unpacking the kernel"))
+	if err != nil {
+		return staged(stageKernel, err, "")
+	}
+	g.files = append(g.files, file)
+	g.config.KernelFile, g.config.Kernel = file, kernel
+	if boot.Initrd == "" {
+		return nil
+	}
+	f, err := os.Open(boot.Initrd)
+	if err != nil {
+		return staged(stageKernel, fmt.Errorf("open the initial ramdisk: %w", err), "")
+	}
+	g.files = append(g.files, f)
+	st, err := f.Stat()
+	if err != nil {
+		return staged(stageKernel, fmt.Errorf("look at the initial ramdisk: %w", err), "")
+	}
+	g.config.Initrd = &Image{Data: f, Size: uint64(st.Size())}
+	return nil
+}
+
+// progress tells the host of a stage.
+func (g *Guest) progress(stage string) func(done, total int64) {
+	return func(done, total int64) {
+		if g.host.Progress != nil {
+			g.host.Progress(stage, done, total)
+		}
+	}
 }
 
 // staged gives err a stage unless it has one.

@@ -42,6 +42,7 @@ var (
 	_ hv.Machine      = (*Guest)(nil)
 	_ hv.Consoler     = (*Guest)(nil)
 	_ hv.MediaChanger = (*Guest)(nil)
+	_ hv.Saver        = (*Guest)(nil)
 )
 
 func newGuest(s hv.Spec, h hv.Host) *Guest {
@@ -75,6 +76,11 @@ func (g *Guest) free() {
 	for _, f := range g.files {
 		if err := f.Close(); err != nil {
 			g.host.Log.Warn("close a file of the guest", "err", err)
+		}
+	}
+	if g.config.Saved != nil {
+		if err := g.config.Saved.Close(); err != nil {
+			g.host.Log.Warn("close the saved guest", "err", err)
 		}
 	}
 	if g.hyp != nil {
@@ -135,6 +141,11 @@ func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
 		}
 	}
 	g.resets = false
+	if g.config.Kernel == nil { // the guest was restored
+		if err := g.openKernel(context.Background()); err != nil {
+			return hv.ExitFailed, fmt.Errorf("restart the guest: %w", err)
+		}
+	}
 	c := g.config
 	c.Hold = old.gate.held()
 	m, err := Start(g.hyp, c)
@@ -191,6 +202,15 @@ func (g *Guest) Resume(context.Context) error {
 		g.retryDisks()
 	}
 	return err
+}
+
+// Save writes the guest into a file and ends it.
+func (g *Guest) Save(ctx context.Context, path string, progress func(done, total int64)) error {
+	m, err := g.now("save the guest")
+	if err != nil {
+		return err
+	}
+	return m.Save(ctx, path, progress)
 }
 
 // Stop asks the guest to stop or restart, or takes its power. Only the latter

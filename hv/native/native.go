@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
@@ -46,6 +47,11 @@ type Config struct {
 	// before the guest's first instruction; its error ends the start.
 	Ready func() error
 
+	// Saved, if not nil, is where the guest goes on instead of starting the kernel,
+	// for which the above may be missing then; free after Start.
+	Saved    *Saved
+	Progress func(done, total int64) // of loading Saved, in bytes; may be nil
+
 	Log *slog.Logger
 	// Notice, if not nil, is told in a sentence what went wrong in the guest. It
 	// must not wait.
@@ -54,19 +60,24 @@ type Config struct {
 
 // Machine is one running guest. Its methods may be called from any goroutine.
 type Machine struct {
-	config Config
-	log    *slog.Logger
-	layout layout
-	vm     accel.VM
-	caps   accel.Caps
-	mem    *guestmem.Memory
-	ram    accel.RAM // all of the layout's
-	hyp    accel.Hypervisor
+	config  Config
+	log     *slog.Logger
+	layout  layout
+	vm      accel.VM
+	caps    accel.Caps
+	mem     *guestmem.Memory
+	ram     accel.RAM // all of the layout's
+	special accel.RAM // what lies at specialAt
+	hyp     accel.Hypervisor
+
+	cpuid       []accel.CPUID // what the processors' leaves are made from
+	incarnation uint32        // how often the guest was restored, and one
 
 	cpus    []*processor
 	domain  *xen.Domain
 	console *console.Console
 	client  *xenstore.Client
+	ring    *xenstore.Ring
 
 	gate    *gate
 	begin   chan struct{}  // closed: processors run
@@ -75,18 +86,32 @@ type Machine struct {
 	gone    chan struct{}  // closed: nothing is left
 	running sync.WaitGroup // processors that may run guest code
 	threads sync.WaitGroup // processors that exist
-	servers sync.WaitGroup // XenStore
+	servers sync.WaitGroup // XenStore, and a Save that is going on
 	devices []*backend.Device
 	cancel  context.CancelFunc
 
 	patch   sync.Mutex
 	patched bool // guarded by patch; the kernel's calls reach us
 
+	still     sync.Mutex    // held while somebody decides whether the processors run
+	asked     atomic.Bool   // the guest was asked to suspend itself
+	suspended chan struct{} // of one element: it has, and the gate is closed
+
 	mu     sync.Mutex
-	rams   []accel.RAM   // guarded by mu
+	rams   []accel.RAM   // guarded by mu; all there are
+	grown  []grown       // guarded by mu
 	reason hv.ExitReason // guarded by mu; set once
 	fault  error         // guarded by mu
 }
+
+// grown is memory that the guest made appear.
+type grown struct {
+	gpa uint64
+	ram accel.RAM
+}
+
+// maxGrown is how often it can.
+const maxGrown = 8
 
 // Start builds a machine over h and lets its guest run. h stays open for the
 // machine's life.
@@ -102,6 +127,7 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		config: c, log: c.Log, layout: l, hyp: h, gate: newGate(c.Hold),
 		begin: make(chan struct{}), ended: make(chan struct{}),
 		release: make(chan struct{}), gone: make(chan struct{}),
+		suspended: make(chan struct{}, 1), incarnation: 1,
 	}
 	err = m.build()
 	if err == nil && c.Ready != nil {
@@ -112,7 +138,7 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		m.tearDown()
 		return nil, err
 	}
-	m.config.KernelFile, m.config.Initrd, m.config.Ready = nil, nil, nil
+	m.config.KernelFile, m.config.Initrd, m.config.Saved, m.config.Ready = nil, nil, nil, nil
 	close(m.begin)
 	go func() {
 		<-m.ended
@@ -122,14 +148,13 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 }
 
 func (m *Machine) build() error {
-	var err error
-	if m.vm, err = m.hyp.NewVM(accel.Config{VCPUs: m.config.VCPUs, MSRs: []uint32{xen.HypercallMSR}}); err != nil {
-		return fmt.Errorf("make a machine: %w", err)
+	if m.config.Saved != nil {
+		return m.rebuild(m.config.Saved)
 	}
-	m.caps = m.vm.Caps()
-	if !m.caps.LAPIC {
-		return fmt.Errorf("%s offers no local APIC, without which guests of type pvh cannot run", m.hyp.Name())
+	if err := m.makeVM(accel.Config{}); err != nil {
+		return err
 	}
+	m.cpuid = m.caps.CPUID
 	if err := m.makeMemory(); err != nil {
 		return err
 	}
@@ -139,19 +164,44 @@ func (m *Machine) build() error {
 	if err := m.patchKernel(); err != nil {
 		return err
 	}
-	if err := m.makeProcessors(); err != nil {
+	if err := m.makeProcessors(nil); err != nil {
 		return err
 	}
-	if err := m.makeDomain(); err != nil {
+	var err error
+	if m.domain, err = xen.New(m.domainConfig()); err != nil {
 		return err
 	}
-	return m.connect()
+	store := xenstore.New(xenstore.DefaultQuota)
+	err = m.connect(store, func(page guestmem.Page, notify func()) (*xenstore.Ring, error) {
+		return store.NewRing(domid, page, notify)
+	})
+	if err != nil {
+		return err
+	}
+	if err := m.client.Introduce(m.introduction()); err != nil {
+		return fmt.Errorf("tell XenStore of the guest: %w", err)
+	}
+	return m.attachDevices()
+}
+
+// makeVM makes what c says, for this machine's processors and hypercalls.
+func (m *Machine) makeVM(c accel.Config) error {
+	c.VCPUs, c.MSRs = m.config.VCPUs, []uint32{xen.HypercallMSR}
+	var err error
+	if m.vm, err = m.hyp.NewVM(c); err != nil {
+		return fmt.Errorf("make a machine: %w", err)
+	}
+	m.caps = m.vm.Caps()
+	if !m.caps.LAPIC {
+		return fmt.Errorf("%s offers no local APIC, without which guests of type pvh cannot run", m.hyp.Name())
+	}
+	return nil
 }
 
 // makeMemory maps what the guest has from the start.
 func (m *Machine) makeMemory() error {
 	m.mem = guestmem.New(guestmem.Config{
-		Grow: m.grow, MaxGrown: 8,
+		Grow: m.grow, MaxGrown: maxGrown,
 		Reserved: []guestmem.Range{reserved()},
 		Limit:    physicalLimit(m.caps.CPUID),
 	})
@@ -159,11 +209,11 @@ func (m *Machine) makeMemory() error {
 	if err != nil {
 		return err
 	}
-	m.ram = ram
 	special, err := m.newRAM(specialSize)
 	if err != nil {
 		return err
 	}
+	m.ram, m.special = ram, special
 	for _, s := range m.layout.slots() {
 		from, off := ram, uint64(0)
 		if s.GPA == specialAt {
@@ -204,6 +254,9 @@ func (m *Machine) grow(gpa uint64) ([]byte, error) {
 			return nil, err
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.grown = append(m.grown, grown{gpa, r})
 	return r.Bytes(), nil
 }
 
@@ -228,15 +281,19 @@ func (m *Machine) patchKernel() error {
 }
 
 // makeProcessors starts the threads one after the other: processor 0 sets what
-// the others' counters follow.
-func (m *Machine) makeProcessors() error {
-	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz}
+// the others' counters follow. They go on in states, if there are any.
+func (m *Machine) makeProcessors(states []accel.State) error {
+	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation}
 	for id := range m.config.VCPUs {
 		p := newProcessor(m, id)
+		var state *accel.State
+		if states != nil {
+			state = &states[id]
+		}
 		made := make(chan error, 1)
 		m.running.Add(1)
 		m.threads.Add(1)
-		go p.thread(xen.CPUID(m.caps.CPUID, c, id), made)
+		go p.thread(xen.CPUID(m.cpuid, c, id), state, made)
 		if err := <-made; err != nil {
 			return fmt.Errorf("make processor %d of the guest: %w", id, err)
 		}
@@ -245,13 +302,12 @@ func (m *Machine) makeProcessors() error {
 	return nil
 }
 
-func (m *Machine) makeDomain() error {
+func (m *Machine) domainConfig() xen.Config {
 	vcpus := make([]xen.VCPU, len(m.cpus))
 	for i, p := range m.cpus {
 		vcpus[i] = p
 	}
-	var err error
-	m.domain, err = xen.New(xen.Config{
+	return xen.Config{
 		Domid: domid, UUID: m.config.UUID, Memory: m.mem, VCPUs: vcpus,
 		E820: m.layout.e820(), RAMPages: m.config.Memory / guestmem.PageSize,
 		StorePFN: storeAt / guestmem.PageSize, ConsolePFN: consoleAt / guestmem.PageSize,
@@ -259,8 +315,7 @@ func (m *Machine) makeDomain() error {
 		Console:  func(text []byte) { m.console.Print(text) },
 		Shutdown: m.shutdown,
 		Discard:  m.discard,
-	})
-	return err
+	}
 }
 
 // discard gives RAM back that the guest has given up.
@@ -277,6 +332,8 @@ func (m *Machine) shutdown(reason uint32) {
 	switch reason {
 	case xenabi.SHUTDOWN_poweroff:
 		m.end(hv.ExitPoweroff, nil)
+	case xenabi.SHUTDOWN_suspend:
+		m.onSuspend()
 	case xenabi.SHUTDOWN_reboot:
 		m.end(hv.ExitReboot, nil)
 	case xenabi.SHUTDOWN_watchdog:
@@ -288,8 +345,8 @@ func (m *Machine) shutdown(reason uint32) {
 	}
 }
 
-// connect makes the console and XenStore and starts to serve them.
-func (m *Machine) connect() error {
+// connect makes the console and XenStore's ring, and starts to serve them.
+func (m *Machine) connect(store *xenstore.Store, ring func(guestmem.Page, func()) (*xenstore.Ring, error)) error {
 	page, err := m.mem.Page(consoleAt / guestmem.PageSize)
 	if err != nil {
 		return err
@@ -300,25 +357,21 @@ func (m *Machine) connect() error {
 		return fmt.Errorf("connect the console: %w", err)
 	}
 
-	store := xenstore.New(xenstore.DefaultQuota)
 	m.client = store.NewClient()
 	if page, err = m.mem.Page(storeAt / guestmem.PageSize); err != nil {
 		return err
 	}
-	ring, err := store.NewRing(domid, page, func() { storeEnd.Notify() })
+	m.ring, err = ring(page, func() { storeEnd.Notify() })
 	if err != nil {
 		return fmt.Errorf("make XenStore's ring: %w", err)
 	}
-	if storeEnd, err = m.domain.Connect(m.domain.StorePort(), ring.Kick); err != nil {
+	if storeEnd, err = m.domain.Connect(m.domain.StorePort(), m.ring.Kick); err != nil {
 		return fmt.Errorf("connect XenStore: %w", err)
-	}
-	if err := m.client.Introduce(m.introduction()); err != nil {
-		return fmt.Errorf("tell XenStore of the guest: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
-	m.servers.Go(func() { ring.Serve(ctx) })
-	return m.attachDevices()
+	m.servers.Go(func() { m.ring.Serve(ctx) })
+	return nil
 }
 
 func (m *Machine) introduction() xenstore.DomainConfig {

@@ -27,7 +27,7 @@ const (
 var le = binary.LittleEndian
 
 // testConfig is a machine that starts a fake's program at entry.
-func testConfig(t *testing.T, code []byte) Config {
+func testConfig(t testing.TB, code []byte) Config {
 	t.Helper()
 	b := tinyELF(64, note("Xen\x00", 18, entry4()), code)
 	k, err := ParseELF(bytes.NewReader(b), int64(len(b)))
@@ -46,7 +46,7 @@ func testConfig(t *testing.T, code []byte) Config {
 }
 
 // start runs program as a guest.
-func start(t *testing.T, c Config, program func(*hvtest.FakeCPU)) *Machine {
+func start(t testing.TB, c Config, program func(*hvtest.FakeCPU)) *Machine {
 	t.Helper()
 	m, err := Start(&hvtest.FakeAccel{Programs: map[uint64]func(*hvtest.FakeCPU){entry: program}}, c)
 	if err != nil {
@@ -57,7 +57,7 @@ func start(t *testing.T, c Config, program func(*hvtest.FakeCPU)) *Machine {
 }
 
 // wait is Wait with a guard against machines that hang.
-func wait(t *testing.T, m *Machine) hv.ExitReason {
+func wait(t testing.TB, m *Machine) hv.ExitReason {
 	t.Helper()
 	guard := time.AfterFunc(5*time.Minute, func() { panic("the machine hangs") })
 	defer guard.Stop()
@@ -211,7 +211,11 @@ func TestEnds(t *testing.T) {
 		{"reset by ACPI", func(c *hvtest.FakeCPU) { c.Out(portReset, 1, resetValue) }, hv.ExitReboot},
 		{"reboot", func(c *hvtest.FakeCPU) { shutdown(c, xenabi.SHUTDOWN_reboot) }, hv.ExitReboot},
 		{"panic", func(c *hvtest.FakeCPU) { shutdown(c, xenabi.SHUTDOWN_crash) }, hv.ExitCrash},
-		{"suspend", func(c *hvtest.FakeCPU) { shutdown(c, xenabi.SHUTDOWN_suspend) }, hv.ExitCrash},
+		{"soft reset", func(c *hvtest.FakeCPU) { shutdown(c, xenabi.SHUTDOWN_soft_reset) }, hv.ExitCrash},
+		{"suspend, unasked", func(c *hvtest.FakeCPU) {
+			shutdown(c, xenabi.SHUTDOWN_suspend) // it goes on
+			shutdown(c, xenabi.SHUTDOWN_poweroff)
+		}, hv.ExitPoweroff},
 		{"triple fault", (*hvtest.FakeCPU).TripleFault, hv.ExitCrash},
 		{"impossible code", func(c *hvtest.FakeCPU) { c.Crash("nonsense") }, hv.ExitCrash},
 	} {

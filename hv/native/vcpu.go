@@ -42,9 +42,9 @@ func (p *processor) Wake() {
 	}
 }
 
-// thread is the processor's life. made tells when there is a processor, or why
-// not.
-func (p *processor) thread(ids []accel.CPUID, made chan<- error) {
+// thread is the processor's life. It begins in state, or at the kernel's entry if
+// that is nil. made tells when there is a processor, or why not.
+func (p *processor) thread(ids []accel.CPUID, state *accel.State, made chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer p.m.threads.Done()
@@ -55,7 +55,10 @@ func (p *processor) thread(ids []accel.CPUID, made chan<- error) {
 		return
 	}
 	p.cpu = cpu
-	if p.id == 0 {
+	switch {
+	case state != nil:
+		err = cpu.SetState(*state)
+	case p.id == 0:
 		err = cpu.SetRegs(entryRegs(p.m.config.Kernel.Entry))
 	}
 	made <- err
@@ -74,7 +77,7 @@ func (p *processor) thread(ids []accel.CPUID, made chan<- error) {
 // loop runs the guest until the machine ends.
 func (p *processor) loop() {
 	for !p.m.over() {
-		p.m.gate.enter()
+		p.m.gate.enter(p.id)
 		exit, err := p.cpu.Run(p)
 		switch {
 		case errors.Is(err, accel.ErrGuest):

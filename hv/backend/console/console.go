@@ -59,6 +59,20 @@ func (c *Console) Print(text []byte) {
 	c.changed.Broadcast()
 }
 
+// Hold takes what the guest has written, for Read, and has the ring stand still
+// until release is called.
+func (c *Console) Hold() (release func()) {
+	c.mu.Lock()
+	rest := make([]byte, outSize)
+	n := c.take(rest)
+	c.printed = append(c.printed, rest[:n]...)
+	if n > 0 {
+		c.changed.Broadcast()
+		c.notify()
+	}
+	return c.mu.Unlock
+}
+
 // Close keeps what the guest has written for Read, which then ends with io.EOF,
 // and lets go of the page.
 func (c *Console) Close() {

@@ -33,6 +33,7 @@ type vm struct {
 	vcpus      int
 	msrs       map[uint32]bool // routed to the handler
 	first      int             // file of processor 0
+	trapped    bool            // hypercalls are handed on
 	ratio      uint64          // tscRatio
 	offsetAttr bool            // the kernel tells TSC offsets
 
@@ -67,7 +68,7 @@ func (h *hypervisor) newVM(c accel.Config) (*vm, error) {
 	if err != nil {
 		return nil, fmt.Errorf("KVM_CREATE_VM: %w", err)
 	}
-	m := &vm{h: h, fd: fd, first: -1, vcpus: c.VCPUs, slots: map[uint64]slot{}, msrs: map[uint32]bool{}}
+	m := &vm{h: h, fd: fd, first: -1, vcpus: c.VCPUs, trapped: h.trapped && !c.Patched, slots: map[uint64]slot{}, msrs: map[uint32]bool{}}
 	if err := m.setUp(c); err != nil {
 		_ = m.Close()
 		return nil, err
@@ -89,7 +90,7 @@ func (m *vm) setUp(c accel.Config) error {
 	if err := m.enable(KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER); err != nil {
 		return fmt.Errorf("have MSR accesses handed on: %w", err)
 	}
-	if m.h.trapped {
+	if m.trapped {
 		if _, err := ioctlPtr(m.fd, KVM_XEN_HVM_CONFIG, &xenConfig{flags: KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL, msr: hypercallMSR}); err != nil {
 			return fmt.Errorf("have hypercalls handed on: %w", err)
 		}
@@ -105,7 +106,7 @@ func (m *vm) setUp(c accel.Config) error {
 		return err
 	}
 	m.caps.CPUID, m.caps.LAPIC = ids, true
-	if m.h.trapped {
+	if m.trapped {
 		m.caps.Call = [3]byte{0x0f, 0x01, 0xc1} // vmcall
 		if amd(ids) {
 			m.caps.Call[2] = 0xd9 // vmmcall
@@ -137,7 +138,7 @@ func (m *vm) enable(ability uint32, arg uint64) error {
 // goes before whatever else the kernel would do with an MSR.
 func (m *vm) route(msrs []uint32) error {
 	ranges := len(msrs)
-	if !m.h.trapped {
+	if !m.trapped {
 		ranges++
 	}
 	if ranges > KVM_MSR_FILTER_MAX_RANGES {
@@ -152,7 +153,7 @@ func (m *vm) route(msrs []uint32) error {
 		m.msrs[index] = true
 		f.ranges[i] = msrRange{flags: KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, nmsrs: 1, base: index, bitmap: address(deny)}
 	}
-	if !m.h.trapped {
+	if !m.trapped {
 		// Kernels that only show themselves later are found when they switch long
 		// mode on (accel.Handler.LongMode).
 		f.ranges[len(msrs)] = msrRange{flags: KVM_MSR_FILTER_WRITE, nmsrs: 1, base: msrEFER, bitmap: address(deny)}

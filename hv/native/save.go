@@ -1,0 +1,221 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/xenstore"
+)
+
+// settleTime is how long a guest that says it can has for bringing itself to
+// rest before it is saved without.
+const settleTime = 20 * time.Second
+
+// Save writes the machine's whole state to path, under another name beside it
+// first, and then ends the machine with hv.ExitSaved. On an error, or when ctx
+// ends, the guest goes on as it was, and path is untouched.
+//
+// Nothing in the guest has to help. A guest that says it can (Linux does) is
+// asked to suspend itself first, as Xen's tools do; it then sets its clock when
+// it goes on. All others go on with the time of day that they were saved at.
+func (m *Machine) Save(ctx context.Context, path string, progress func(done, total int64)) error {
+	if err := m.use(); err != nil {
+		return err
+	}
+	defer m.servers.Done()
+	m.still.Lock()
+	defer m.still.Unlock()
+	ran := m.settle(ctx)
+	release, err := m.save(ctx, path, progress)
+	if err == nil {
+		m.end(hv.ExitSaved, nil)
+	}
+	release()
+	if err != nil {
+		if ran {
+			m.gate.open()
+		}
+		return fmt.Errorf("save the guest: %w", err)
+	}
+	return nil
+}
+
+// use keeps the machine from being taken apart until servers.Done.
+func (m *Machine) use() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.reason != "" {
+		return fmt.Errorf("save the guest: it has ended: %w", hv.ErrUnavailable)
+	}
+	m.servers.Add(1)
+	return nil
+}
+
+// settle has the processors stand still, at the guest's own suspend if it can.
+// It reports whether they ran.
+func (m *Machine) settle(ctx context.Context) (ran bool) {
+	if m.gate.held() {
+		m.gate.shut(m.kick)
+		return false
+	}
+	control := xenstore.Home(domid) + "/control/"
+	if can, _ := m.client.Read(control + "feature-suspend"); can == "1" {
+		m.askSuspend(ctx, control+"shutdown")
+	}
+	m.gate.shut(m.kick)
+	return true
+}
+
+// askSuspend writes the request and waits for the call that the guest answers
+// with, which shuts the gate; or takes the request back.
+func (m *Machine) askSuspend(ctx context.Context, node string) {
+	m.asked.Store(true)
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	if err := m.client.Write(node, "suspend"); err != nil {
+		m.log.Warn("ask the guest to suspend itself", "err", err)
+		timer.Reset(0)
+	}
+	select {
+	case <-m.suspended:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-m.ended:
+	}
+	if !m.asked.CompareAndSwap(true, false) {
+		<-m.suspended // it came just now
+		return
+	}
+	m.log.Info("the guest did not suspend itself, and is saved as it is")
+	err := m.client.Do(func(t *xenstore.Tx) error {
+		if now, err := t.Read(node); err != nil || now != "suspend" {
+			return err
+		}
+		return t.Write(node, "")
+	})
+	if err != nil {
+		m.log.Warn("take back the request to suspend", "err", err)
+	}
+}
+
+// onSuspend is the guest's SCHEDOP_shutdown for suspending itself.
+func (m *Machine) onSuspend() {
+	if m.asked.CompareAndSwap(true, false) {
+		m.gate.close()
+		m.suspended <- struct{}{}
+	}
+}
+
+// save writes the file while everything stands still; release lets the back ends
+// go on, and is never nil.
+func (m *Machine) save(ctx context.Context, path string, progress func(done, total int64)) (release func(), err error) {
+	// What the back ends do last they may still tell the processors of, and what
+	// those are told is in their own state.
+	consoleFree := m.console.Hold()
+	store, storeFree := m.ring.Hold()
+	release = func() { storeFree(); consoleFree() }
+	s, err := m.state()
+	if err != nil {
+		return release, err
+	}
+	s.Store = store
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-m.ended:
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	}()
+	if err := writeFile(ctx, path, s, m.memories(), progress); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return release, err
+	}
+	return release, nil
+}
+
+// writeFile makes the file at path appear whole or not at all.
+func writeFile(ctx context.Context, path string, s saved, mems [][]byte, progress func(done, total int64)) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(writeSave(ctx, f, s, mems, progress), f.Close())
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp) // the error that counts is told
+	}
+	return err
+}
+
+// state is all but XenStore's and the memory. The processors stand still.
+func (m *Machine) state() (saved, error) {
+	s := saved{
+		UUID: m.config.UUID, Name: m.config.Name, VCPUs: m.config.VCPUs, Memory: m.config.Memory,
+		Backend: m.hyp.Name(), Patched: m.caps.Patched, CPUID: m.cpuid, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation,
+	}
+	m.patch.Lock()
+	s.KernelFound = m.patched
+	m.patch.Unlock()
+	m.mu.Lock()
+	for _, g := range m.grown {
+		s.Grown = append(s.Grown, g.gpa)
+	}
+	m.mu.Unlock()
+	for _, p := range m.cpus {
+		st, err := p.state()
+		if err != nil {
+			return s, err
+		}
+		s.Processors = append(s.Processors, st)
+	}
+	s.Domain = m.domain.Save()
+	return s, nil
+}
+
+var errEnded = errors.New("the guest has ended")
+
+// state asks the processor's thread for its state.
+func (p *processor) state() (accel.State, error) {
+	type answer struct {
+		state accel.State
+		err   error
+	}
+	done := make(chan answer, 1)
+	p.m.gate.ask(p.id, func() {
+		st, err := p.cpu.State()
+		done <- answer{st, err}
+	})
+	select {
+	case a := <-done:
+		return a.state, a.err
+	case <-p.m.ended:
+		return accel.State{}, errEnded
+	}
+}
+
+// memories are the guest's, in the order of the file.
+func (m *Machine) memories() [][]byte {
+	out := [][]byte{m.ram.Bytes(), m.special.Bytes()}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, g := range m.grown {
+		out = append(out, g.ram.Bytes())
+	}
+	return out
+}
