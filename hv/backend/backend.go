@@ -46,6 +46,13 @@ type Driver interface {
 	Disconnect()
 }
 
+// Drainer is a Driver that has requests in work after Work has returned.
+type Drainer interface {
+	// Drain answers all requests that were taken, pushes the answers and has what
+	// they wrote on the disk. The error says why that cannot be now.
+	Drain() error
+}
+
 // Config is a device's place and what its directories hold from the start,
 // beside what every device's do.
 type Config struct {
@@ -76,17 +83,23 @@ type Device struct {
 	logged  time.Time
 }
 
-// Add makes a device for the guest to find, and serves it.
+// Add makes a device for the guest to find, and serves it. A guest that was
+// restored has the device in its XenStore, and goes on with it.
 func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
 	d := &Device{
 		guest: g, driver: driver, state: xenabi.XenbusStateInitWait,
 		node: xenstore.Device{Domid: g.Domid, Type: c.Type, ID: c.ID, Front: c.Front, Back: c.Back},
 		wake: make(chan struct{}, 1), leave: make(chan struct{}), calls: make(chan func()), done: make(chan struct{}),
 	}
-	if err := g.Store.AddDevice(d.node); err != nil {
+	was, err := g.Store.Read(d.node.BackPath() + "/state")
+	if err != nil {
+		err = g.Store.AddDevice(d.node)
+	} else {
+		err = d.resume(was)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if d.watch, err = g.Store.Watch(d.node.FrontPath() + "/state"); err != nil {
 		return nil, err
 	}
@@ -94,6 +107,43 @@ func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
 	d.stop = cancel
 	go d.serve(ctx)
 	return d, nil
+}
+
+// resume takes up a device where it was saved. Its rings say how far they were
+// served: see newRing.
+func (d *Device) resume(state string) error {
+	var err error
+	if d.state, err = strconv.Atoi(state); err != nil {
+		return fmt.Errorf("restore %s %d: its state is %q", d.node.Type, d.node.ID, state)
+	}
+	d.broken = d.state == xenabi.XenbusStateClosing && d.front() == xenabi.XenbusStateConnected
+	return d.guest.Store.Do(func(t *xenstore.Tx) error { // what may differ now, such as a disk's size
+		return write(t, d.node.BackPath(), d.node.Back)
+	})
+}
+
+// Hold has the device stand still, with no request in work, until release is
+// called: the front end's memory does not change then. On an error nothing is
+// held; the device goes on.
+func (d *Device) Hold() (release func(), err error) {
+	still, over := make(chan error, 1), make(chan struct{})
+	go func() {
+		ran := d.Do(func() {
+			err := d.drain()
+			still <- err
+			if err == nil {
+				<-over
+			}
+			d.Wake()
+		})
+		if !ran {
+			still <- nil
+		}
+	}()
+	if err := <-still; err != nil {
+		return nil, fmt.Errorf("finish what %s %d has begun: %w", d.node.Type, d.node.ID, err)
+	}
+	return func() { close(over) }, nil
 }
 
 // Wake has Work called soon, if a front end is connected. It does not wait.
@@ -187,6 +237,14 @@ func (d *Device) serve(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// drain has the driver finish what it has begun.
+func (d *Device) drain() error {
+	if drainer, ok := d.driver.(Drainer); ok && d.link != nil {
+		return drainer.Drain()
+	}
+	return nil
 }
 
 // follow does what the front end's state asks for (XenBus's two state machines,

@@ -117,9 +117,22 @@ func (m *Machine) onSuspend() {
 func (m *Machine) save(ctx context.Context, path string, progress func(done, total int64)) (release func(), err error) {
 	// What the back ends do last they may still tell the processors of, and what
 	// those are told is in their own state.
-	consoleFree := m.console.Hold()
-	store, storeFree := m.ring.Hold()
-	release = func() { storeFree(); consoleFree() }
+	var held []func()
+	release = func() {
+		for _, free := range held {
+			free()
+		}
+	}
+	for _, d := range m.devices {
+		free, err := d.Hold()
+		if err != nil {
+			return release, err
+		}
+		held = append(held, free)
+	}
+	held = append(held, m.console.Hold())
+	store, free := m.ring.Hold()
+	held = append(held, free)
 	s, err := m.state()
 	if err != nil {
 		return release, err

@@ -57,7 +57,6 @@ type saved struct {
 	Processors []accel.State
 	Domain     xen.State
 	Store      xenstore.State
-	Devices    map[string]json.RawMessage `json:",omitempty"` // by their node's path
 }
 
 // section is where a part of the file lies. The image has sums of its own.

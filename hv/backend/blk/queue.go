@@ -158,6 +158,31 @@ func (q *queue) Work() error {
 	return nil
 }
 
+// Drain waits for the transfers that have begun, answers them, and flushes.
+func (q *queue) Drain() error {
+	q.running.Wait()
+	q.collect()
+	notify, err := q.ring.Push()
+	if err != nil {
+		return err
+	}
+	if notify {
+		q.channel.Notify()
+	}
+	if q.open > 0 {
+		return errors.New("the disk waits for room on this computer: make some first")
+	}
+	m := q.disk.use()
+	if m == nil {
+		return nil
+	}
+	defer m.users.Done()
+	if q.disk.config.ReadOnly {
+		return nil
+	}
+	return m.Flush()
+}
+
 // take reads the requests that wait in the ring and makes jobs of them.
 func (q *queue) take() error {
 	var b raw
