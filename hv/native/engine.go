@@ -142,8 +142,12 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 			return nil, staged(stageSaved, err, "")
 		}
 		g.config.Progress = g.progress("reading the saved guest")
-	} else if err := g.openKernel(ctx); err != nil {
-		return nil, err
+	}
+	if err := g.openKernel(ctx); err != nil {
+		if h.Restore == "" {
+			return nil, err
+		}
+		h.Log.Warn("a restored guest will not be able to restart", "err", err)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, staged(stageKernel, err, "")

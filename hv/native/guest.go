@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -141,10 +142,8 @@ func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
 		}
 	}
 	g.resets = false
-	if g.config.Kernel == nil { // the guest was restored
-		if err := g.openKernel(context.Background()); err != nil {
-			return hv.ExitFailed, fmt.Errorf("restart the guest: %w", err)
-		}
+	if g.config.Kernel == nil {
+		return hv.ExitFailed, errors.New("restart the guest: its kernel could not be opened when it was restored")
 	}
 	c := g.config
 	c.Hold = old.gate.held()

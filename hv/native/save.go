@@ -158,7 +158,7 @@ func (m *Machine) save(ctx context.Context, path string, progress func(done, tot
 
 // writeFile makes the file at path appear whole or not at all.
 func writeFile(ctx context.Context, path string, s saved, mems [][]byte, progress func(done, total int64)) error {
-	tmp := path + ".new"
+	tmp := path + ".part"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
