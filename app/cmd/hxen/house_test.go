@@ -66,6 +66,8 @@ var may = []struct {
 	{"platform/...", []string{"platform/...", "golang.org/x/sys", "github.com/ebitengine/purego",
 		"github.com/kardianos/service", "github.com/godbus/dbus", "github.com/go-ole/go-ole"}},
 	{"installer/packaging", []string{"installer/plan", "installer/steps"}},
+	{"installer/ui", []string{"installer/plan", "installer/steps", "app/text", "platform/...", "fyne.io/fyne/v2",
+		"github.com/go-gl/glfw"}}, // only to ask whether a window can be
 	{"installer/cmd/...", []string{"installer/...", "app/...", "platform/..."}},
 	{"installer/plan", nil},
 	{"installer/steps", []string{"installer/plan", "app/client", "app/text", "platform/...", "golang.org/x/sys"}},

@@ -285,7 +285,7 @@ func teller(out, errs io.Writer) func(plan.Event) {
 			fmt.Fprintln(out, text.T("HXEN %s is installed.", e.End.Version))
 		case e.End != nil:
 			fmt.Fprintln(errs, "hxen-setup:", e.End.Error)
-			if e.End.Undone {
+			if e.End.Undone && !e.End.Rights {
 				fmt.Fprintln(errs, text.T("What was done so far was taken back."))
 			}
 		case e.Note != "":
