@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
@@ -414,7 +415,15 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", text.T("the setup cannot keep its journal"), err))
 	}
-	j, err := plan.Load(dir)
+	// The folders made for the journal go when it does.
+	folders := filepath.Join(dir, "folders")
+	if len(made) > 0 {
+		err = os.WriteFile(folders, []byte(strings.Join(made, "\n")), 0o644)
+	}
+	var j *plan.Journal
+	if err == nil {
+		j, err = plan.Load(dir)
+	}
 	var r plan.Result
 	if err != nil {
 		r = fail(err)
@@ -422,6 +431,10 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 		r = plan.Run(ctx, j, p, steps, report)
 	}
 	if _, err := os.Stat(plan.Path(dir)); errors.Is(err, os.ErrNotExist) {
+		if b, err := os.ReadFile(folders); err == nil {
+			made = strings.Split(string(b), "\n")
+		}
+		os.Remove(folders)
 		os.Remove(lockFile)
 		lock.Close()
 		for _, d := range append([]string{dir}, made...) {

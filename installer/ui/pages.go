@@ -90,7 +90,12 @@ func (w *wizard) checkPage() fyne.CanvasObject {
 		found := slices.Clone(w.found)
 		rank := map[hostinfo.State]int{hostinfo.Fail: 0, hostinfo.Warn: 1, hostinfo.Info: 3, hostinfo.OK: 2}
 		slices.SortStableFunc(found, func(a, b steps.Finding) int { return rank[a.State] - rank[b.State] })
+		cures := map[string]bool{} // one that several findings share is said once
 		for _, f := range found {
+			if f.Fix == "" && cures[f.Cure] {
+				f.Cure = ""
+			}
+			cures[f.Cure] = true
 			if f.State == hostinfo.Fail || f.State == hostinfo.Warn {
 				bad++
 				if w.fixes(f.Fix) {
@@ -167,7 +172,15 @@ func (w *wizard) finding(f steps.Finding) fyne.CanvasObject {
 	case bad && f.Cure != "":
 		rows.Add(dim(f.Cure))
 	}
-	return container.NewBorder(nil, nil, container.NewHBox(sign(f.State), container.NewStack(container.NewVBox(name), fixed(140))), act, rows)
+	return container.NewBorder(nil, nil, container.NewHBox(sign(f.State), container.NewStack(container.NewVBox(name), fixed(140))), container.NewHBox(holder(act), fixed(10)), rows)
+}
+
+// holder is an object or nothing.
+func holder(o fyne.CanvasObject) fyne.CanvasObject {
+	if o == nil {
+		return gap(0)
+	}
+	return o
 }
 
 func (w *wizard) choosePage() fyne.CanvasObject {
