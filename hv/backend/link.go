@@ -110,6 +110,11 @@ func (l *Link) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	return l.device.guest.Domain.Grant(ref, write)
 }
 
+// Grants is Grant for all of refs at once; pages has room for as many.
+func (l *Link) Grants(refs []uint32, write bool, pages []guestmem.Page) error {
+	return l.device.guest.Domain.Grants(refs, write, pages)
+}
+
 // Wake is the device's.
 func (l *Link) Wake() { l.device.Wake() }
 

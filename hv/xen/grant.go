@@ -143,6 +143,22 @@ func (d *Domain) writeFrames(c *Call, list uint64, n int) bool {
 func (d *Domain) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.grantLocked(ref, write)
+}
+
+// Grants is Grant for all of refs; pages has room for as many.
+func (d *Domain) Grants(refs []uint32, write bool, pages []guestmem.Page) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, ref := range refs {
+		if pages[i], err = d.grantLocked(ref, write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Domain) grantLocked(ref uint32, write bool) (guestmem.Page, error) {
 	refuse := func(why string) (guestmem.Page, error) {
 		return guestmem.Page{}, fmt.Errorf("use grant %d: %s", ref, why)
 	}

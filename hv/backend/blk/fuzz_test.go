@@ -25,6 +25,15 @@ func (g someGrants) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	return g.mem.Page(uint64(ref))
 }
 
+func (g someGrants) Grants(refs []uint32, write bool, pages []guestmem.Page) (err error) {
+	for i, ref := range refs {
+		if pages[i], err = g.Grant(ref, write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // FuzzRequest reads requests with anything in them: what is taken is the disk's
 // and the guest's, and no more than it may be.
 func FuzzRequest(f *testing.F) {

@@ -37,8 +37,12 @@ type queue struct {
 	channel *xen.Channel
 	narrow  bool
 
+	in    raw      // the request that is read
+	out   [16]byte // the response that is written
 	free  []*request
+	idle  []*job // to be used again
 	batch []*job
+	done  []*job        // those that are answered now
 	open  int           // requests that were submitted and not answered yet
 	cost  time.Duration // of a transfer, smoothed
 
@@ -56,8 +60,8 @@ type job struct {
 	medium *medium
 	reqs   []*request
 	bufs   [][]byte
+	room   [][]byte // for bufs of more than one
 	n      int64
-	first  [1]*request // room for reqs
 	took   time.Duration
 }
 
@@ -131,7 +135,7 @@ func (q *queue) Disconnect() {
 	for _, j := range append(drop, q.batch...) {
 		j.medium.users.Done()
 	}
-	q.batch, q.free, q.open = nil, nil, 0
+	q.batch, q.free, q.idle, q.open = nil, nil, nil, 0
 	q.link, q.ring, q.channel = nil, nil, nil
 }
 
@@ -185,13 +189,12 @@ func (q *queue) Drain() error {
 
 // take reads the requests that wait in the ring and makes jobs of them.
 func (q *queue) take() error {
-	var b raw
 	for {
-		ok, err := q.ring.Next(b[:])
+		ok, err := q.ring.Next(q.in[:])
 		if err != nil || !ok {
 			return err
 		}
-		h := decode(&b, q.narrow)
+		h := decode(&q.in, q.narrow)
 		r := q.request()
 		m := q.disk.use()
 		size := int64(0)
@@ -229,9 +232,8 @@ func (q *queue) request() *request {
 
 // respond answers a request, of which nothing is used any more.
 func (q *queue) respond(r *request) error {
-	var b [16]byte
 	q.free = append(q.free, r)
-	return q.ring.Respond(r.answer(q.narrow, &b))
+	return q.ring.Respond(r.answer(q.narrow, &q.out))
 }
 
 // add puts a request into the batch, joined to the last one if it goes on where
@@ -243,16 +245,26 @@ func (q *queue) add(m *medium, r *request) {
 		if j.medium == m && last.op == r.op && r.op <= xenabi.BLKIF_OP_WRITE && last.off+last.n == r.off &&
 			len(j.bufs)+len(r.bufs) <= maxMergeBufs && j.n+r.n <= maxMergeBytes {
 			if len(j.reqs) == 1 {
-				j.bufs = append([][]byte(nil), j.bufs...) // not in the request's own room
+				j.room = append(j.room[:0], j.bufs...) // not in the request's own
 			}
-			j.reqs, j.bufs, j.n = append(j.reqs, r), append(j.bufs, r.bufs...), j.n+r.n
+			j.room = append(j.room, r.bufs...)
+			j.reqs, j.bufs, j.n = append(j.reqs, r), j.room, j.n+r.n
 			m.users.Done() // the job has one
 			return
 		}
 	}
-	j := &job{medium: m, bufs: r.bufs, n: r.n}
-	j.reqs = append(j.first[:0], r)
-	q.batch = append(q.batch, j)
+	q.batch = append(q.batch, q.job(m, r))
+}
+
+// job makes a job of one request.
+func (q *queue) job(m *medium, r *request) *job {
+	j := &job{}
+	if n := len(q.idle); n > 0 {
+		j, q.idle = q.idle[n-1], q.idle[:n-1]
+	}
+	j.medium, j.bufs, j.n, j.took = m, r.bufs, r.n, 0
+	j.reqs = append(j.reqs[:0], r)
+	return j
 }
 
 // submit serves the batch: at once what is quick or alone, the rest by workers.
@@ -307,8 +319,7 @@ func (q *queue) file(j *job) {
 	done := j.reqs[:0]
 	for _, r := range j.reqs {
 		if r.status == stalled {
-			again := &job{medium: j.medium, bufs: r.bufs, n: r.n}
-			again.reqs = append(again.first[:0], r)
+			again := &job{medium: j.medium, reqs: []*request{r}, bufs: r.bufs, n: r.n}
 			j.medium.users.Add(1)
 			q.stalled = append(q.stalled, again)
 		} else {
@@ -322,16 +333,18 @@ func (q *queue) file(j *job) {
 // collect answers the jobs that are finished.
 func (q *queue) collect() {
 	q.mu.Lock()
-	done := q.finished
-	q.finished = nil
+	q.done, q.finished = q.finished, q.done[:0]
 	q.mu.Unlock()
-	for _, j := range done {
+	for i, j := range q.done {
+		q.done[i] = nil
 		q.open -= len(j.reqs)
 		j.medium.users.Done()
 		q.cost = (3*q.cost + j.took) / 4
 		for _, r := range j.reqs {
 			_ = q.respond(r) // fails with the ring only, as the next Push says
 		}
+		j.medium, j.bufs = nil, nil
+		q.idle = append(q.idle, j)
 	}
 }
 

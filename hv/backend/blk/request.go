@@ -3,6 +3,7 @@ package blk
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -82,16 +83,19 @@ type request struct {
 	bufs   [][]byte // the guest's memory, for the host's kernel only
 	status int16
 
-	segs []xenabi.BlkifSegment // room for those of an indirect request
+	segs  []xenabi.BlkifSegment // room for those of an indirect request
+	refs  []uint32              // room for the grants
+	pages []guestmem.Page       // and for what is behind them
 }
 
 // errUnsupported is an operation that the disk does not have; others that are
 // wrong are errors of the front end's.
 var errUnsupported = errors.New("no such operation")
 
-// granter resolves a grant for one request.
+// granter resolves grants for one request.
 type granter interface {
 	Grant(ref uint32, write bool) (guestmem.Page, error)
+	Grants(refs []uint32, write bool, pages []guestmem.Page) error
 }
 
 // fill checks what h asks for against a disk of size bytes, and finds the
@@ -124,12 +128,16 @@ func (r *request) fill(h *header, g granter, size int64, readonly bool) error {
 	if err := r.place(h.sector, sectors, size); err != nil {
 		return err
 	}
+	r.refs = r.refs[:0]
 	for _, s := range segs {
-		page, err := g.Grant(s.Gref, h.op == xenabi.BLKIF_OP_READ)
-		if err != nil {
-			return err
-		}
-		b, err := page.Buffer(int(s.First)*sector, (int(s.Last-s.First)+1)*sector)
+		r.refs = append(r.refs, s.Gref)
+	}
+	r.pages = slices.Grow(r.pages[:0], len(segs))[:len(segs)]
+	if err := g.Grants(r.refs, h.op == xenabi.BLKIF_OP_READ, r.pages); err != nil {
+		return err
+	}
+	for i, s := range segs {
+		b, err := r.pages[i].Buffer(int(s.First)*sector, (int(s.Last-s.First)+1)*sector)
 		if err != nil {
 			return err
 		}
