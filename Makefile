@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e bench clean dist test-guest setup-build setup-run setup-test setup-bench setup-dist
+.PHONY: help run build programs cross lint test test-e2e test-boot bench clean dist test-guest setup-build setup-run setup-test setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -63,6 +63,9 @@ lint: setup-build ## gofmt, go vet, staticcheck
 
 test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
+
+test-boot: setup-test ## a Debian that boots with HXEN installed: guests start and stop with it
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,images} HXEN_BOOT=1 go test -count=1 -v -timeout 60m -run '^TestBoot$$' ./app/cmd/hxen
 
 test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 60m -run '^TestLab' ./hv/hvtest

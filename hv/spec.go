@@ -237,14 +237,38 @@ func (s *Spec) Check() error {
 	if err := s.checkStart(); err != nil {
 		return err
 	}
-	for field, v := range map[string]string{"on_poweroff": s.OnPoweroff, "on_reboot": s.OnReboot, "on_crash": s.OnCrash} {
+	return s.checkEnds()
+}
+
+// What is to happen when a guest ends: xl's on_poweroff, on_reboot, on_crash.
+const (
+	EndDestroy         = "destroy"
+	EndRestart         = "restart"
+	EndPreserve        = "preserve"         // of a crash: the guest stays, paused, to be looked at
+	EndCoredumpDestroy = "coredump-destroy" // of a crash: its memory is written into a file first
+	EndCoredumpRestart = "coredump-restart"
+)
+
+// Dumps reports whether a crashed guest's memory is to be written into a file.
+func (s *Spec) Dumps() bool {
+	return s.OnCrash == EndCoredumpDestroy || s.OnCrash == EndCoredumpRestart
+}
+
+func (s *Spec) checkEnds() error {
+	for field, v := range map[string]string{"on_poweroff": s.OnPoweroff, "on_reboot": s.OnReboot} {
 		switch v {
-		case "", "destroy", "restart":
+		case "", EndDestroy, EndRestart:
 		default:
-			return fmt.Errorf("%s %q: must be destroy or restart", field, v)
+			return fmt.Errorf("%s %q: must be %s or %s", field, v, EndDestroy, EndRestart)
 		}
 	}
-	return nil
+	switch s.OnCrash {
+	case "", EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart:
+		return nil
+	case "rename-restart":
+		return fmt.Errorf("on_crash %q: a guest is one folder and cannot be there twice: use %s or %s", s.OnCrash, EndPreserve, EndCoredumpRestart)
+	}
+	return fmt.Errorf("on_crash %q: must be %s, %s, %s, %s or %s", s.OnCrash, EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart)
 }
 
 func (s *Spec) checkStart() error {

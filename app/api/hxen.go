@@ -9,18 +9,22 @@ const (
 
 // Functions of the plugin: parameter -> result.
 const (
-	FnCreate  = "vm_create"   // NewGuest -> Created; all or nothing; progress while disks are copied
-	FnList    = "vm_list"     // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
-	FnConfig  = "vm_config"   // GuestConfig -> nothing: change the settings of a halted guest, as a whole
-	FnGet     = "vm_get"      // VMArg -> GuestConfig: the settings as they are
-	FnRetype  = "vm_retype"   // Retype -> Retyped: make a halted guest one of the other type
-	FnDelete  = "vm_delete"   // Delete -> Deleted
-	FnPaths   = "vm_paths"    // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
-	FnKeys    = "vm_keys"     // Keys -> nothing
-	FnProbe   = "probe"       // Probe -> ProbeResult: what is this image? host limits for a form
-	FnDefault = "host_info"   // nothing -> HostInfo: what a form offers
-	FnVersion = "version"     // nothing -> Version
-	FnEnd     = "service_end" // nothing -> nothing: the service ends, and guests go on
+	FnCreate  = "vm_create"     // NewGuest -> Created; all or nothing; progress while disks are copied
+	FnList    = "vm_list"       // nothing -> []ListRow: xl list's columns, cheap with a thousand guests
+	FnConfig  = "vm_config"     // GuestConfig -> nothing: change the settings of a halted guest, as a whole
+	FnGet     = "vm_get"        // VMArg -> GuestConfig: the settings as they are
+	FnRetype  = "vm_retype"     // Retype -> Retyped: make a halted guest one of the other type
+	FnDelete  = "vm_delete"     // Delete -> Deleted
+	FnPaths   = "vm_paths"      // VMArg -> Deleted: what a delete would move to the trash, and what it would leave
+	FnKeys    = "vm_keys"       // Keys -> nothing
+	FnProbe   = "probe"         // Probe -> ProbeResult: what is this image? host limits for a form
+	FnDefault = "host_info"     // nothing -> HostInfo: what a form offers
+	FnVersion = "version"       // nothing -> Version
+	FnTrash   = "trash_list"    // nothing -> []Trashed
+	FnUntrash = "trash_restore" // TrashArg -> Created
+	FnEmpty   = "trash_empty"   // TrashArg -> int64: bytes freed; an empty id means everything
+	FnRelink  = "vm_relink"     // Relink -> nothing: an image has moved
+	FnEnd     = "service_end"   // nothing -> nothing: the service ends, and guests go on
 )
 
 // NewGuest asks for a guest. At most one of ISO (with or without a new disk),
@@ -126,6 +130,29 @@ type Deleted struct {
 	Trash []string `json:"trash"` // where things were moved from
 	Into  string   `json:"into"`  // the folder in the trash
 	Kept  []string `json:"kept"`
+}
+
+// Trashed is a deleted guest.
+type Trashed struct {
+	ID      string `json:"id"` // its folder's name in the trash
+	Path    string `json:"path"`
+	Name    string `json:"name"`
+	UUID    string `json:"uuid"`
+	Deleted Time   `json:"deleted"`
+	Size    int64  `json:"size"`              // bytes of its files
+	Problem string `json:"problem,omitempty"` // what it would lack, or why it cannot be restored
+}
+
+// TrashArg names one thing in the trash.
+type TrashArg struct {
+	ID string `json:"id"`
+}
+
+// Relink says where a guest's image has moved to.
+type Relink struct {
+	VM   Ref    `json:"vm"`
+	Disk string `json:"disk"` // uuid of the VBD, path, file name or device
+	Path string `json:"path"` // absolute
 }
 
 // Keys presses Linux KEY_* codes together and lets go.

@@ -368,7 +368,7 @@ func (s *Service) halted(g *guest, l *link, exit *control.Exit) {
 	}
 	close(l.run.ended)
 	l.conn.Close()
-	if g.sound() && restarts(g.spec, exit.Reason) {
+	if g.sound() && !s.stop.begun() && restarts(g.spec, exit.Reason) {
 		s.restart(g, exit, ran)
 	}
 }
@@ -378,28 +378,57 @@ func (s *Service) halted(g *guest, l *link, exit *control.Exit) {
 func restarts(spec *hv.Spec, reason hv.ExitReason) bool {
 	switch reason {
 	case hv.ExitPoweroff:
-		return spec.OnPoweroff == "restart"
+		return spec.OnPoweroff == hv.EndRestart
 	case hv.ExitReboot:
-		return spec.OnReboot != "destroy"
+		return spec.OnReboot != hv.EndDestroy
 	case hv.ExitCrash:
-		return spec.OnCrash == "restart"
+		return spec.OnCrash == hv.EndRestart || spec.OnCrash == hv.EndCoredumpRestart
 	}
 	return false
 }
 
-// restartFloor keeps a guest that dies at once from being restarted for ever.
-const restartFloor = 10 * time.Second
+const (
+	// restartFloor is how long a run must last not to count as a failed start.
+	restartFloor = 10 * time.Second
+	// restartCap is how many runs in a row may be shorter before a guest is left alone.
+	restartCap = 5
+)
 
-// restart starts a guest again by its policy. s.mu is held.
+// restartPause is how long the n-th restart in a row waits: 0, 2, 4, 8, 16 seconds.
+func restartPause(n int) time.Duration {
+	if n <= 1 {
+		return 0
+	}
+	return time.Second << (n - 1)
+}
+
+// restart starts a guest again by its policy, later each time that it ended at
+// once, and no more after some. s.mu is held.
 func (s *Service) restart(g *guest, exit *control.Exit, ran time.Duration) {
-	if ran < restartFloor {
+	if ran >= restartFloor {
+		g.restarts = 0
+	}
+	g.restarts++
+	if g.restarts > restartCap {
 		again := *exit
-		again.Text = strings.TrimPrefix(exit.Text+"; ", "; ") + fmt.Sprintf("it was not restarted because it had run for less than %v", restartFloor)
-		g.last = &again
+		again.Text = strings.TrimPrefix(exit.Text+"; ", "; ") + fmt.Sprintf("it was not restarted once more because it had run for less than %v %d times in a row", restartFloor, restartCap)
+		g.last, g.restarts = &again, 0
 		s.publish(g)
 		return
 	}
+	pause := restartPause(g.restarts)
+	if pause > 0 {
+		s.wait(g, fmt.Sprintf("it is restarted in %v, because it had ended at once", pause))
+	}
 	s.tasks.Go(func() {
+		select {
+		case <-time.After(pause):
+		case <-s.ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		s.wait(g, "")
+		s.mu.Unlock()
 		g, end, err := s.begin(g.ref(), hv.OpStart, "")
 		if err != nil {
 			return // somebody else has started or deleted it
@@ -408,7 +437,7 @@ func (s *Service) restart(g *guest, exit *control.Exit, ran time.Duration) {
 		if err := s.start(s.ctx, g, launchHow{}, nil); err != nil {
 			s.log.Error("restart a guest", "guest", g.name, "err", err)
 			s.mu.Lock()
-			g.last = &control.Exit{Reason: hv.ExitFailed, Text: "it could not be restarted: " + err.Error(), At: time.Now().UTC()}
+			g.last = &control.Exit{Reason: hv.ExitFailed, Text: "it could not be restarted: " + words(err), At: time.Now().UTC()}
 			s.publish(g)
 			s.mu.Unlock()
 		}

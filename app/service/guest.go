@@ -30,20 +30,21 @@ type guest struct {
 	problem string   // why the folder cannot be used; empty for a sound guest
 	images  map[string]imageFacts
 
-	power   hv.PowerState
-	domid   int  // -1 when halted
-	seen    int  // the highest domid it ever had, as far as is known
-	active  bool // its disks are, or are about to be, in a worker's hands
-	link    *link
-	status  control.Status           // of the run; zero when halted
-	ops     map[api.Ref]hv.Operation // under way, by task
-	last    *control.Exit            // how the last run ended
-	waiting string                   // why it has not been started yet, although it is to
-	notice  string                   // the last thing the user should know of this run
-	leases  map[string]control.Lease // by NIC uuid
-	info    *hv.GuestInfo            // what its agent last said
-	infoAt  time.Time                // when it said so
-	samples samples
+	power    hv.PowerState
+	domid    int  // -1 when halted
+	seen     int  // the highest domid it ever had, as far as is known
+	active   bool // its disks are, or are about to be, in a worker's hands
+	link     *link
+	status   control.Status           // of the run; zero when halted
+	ops      map[api.Ref]hv.Operation // under way, by task
+	last     *control.Exit            // how the last run ended
+	waiting  string                   // why it has not been started yet, although it is to
+	restarts int                      // by policy, in a row, after runs that ended at once
+	notice   string                   // the last thing the user should know of this run
+	leases   map[string]control.Lease // by NIC uuid
+	info     *hv.GuestInfo            // what its agent last said
+	infoAt   time.Time                // when it said so
+	samples  samples
 
 	savedAt   time.Time // of a suspended guest's state
 	savedSize int64     // likewise, in bytes

@@ -26,6 +26,7 @@ const askAgain = 5 * time.Second
 func (s *Service) register(srv *rpc.Server) {
 	s.registerPower(srv)
 	s.registerSuspend(srv)
+	s.registerTrash(srv)
 	s.registerFields(srv)
 	s.registerPlugin(srv)
 	srv.Register("pool.get_master", func(*rpc.Call, api.Ref) (api.Ref, error) { return s.hostRef(), nil })

@@ -109,7 +109,7 @@ func (s *Service) registerText(srv *rpc.Server) {
 	} {
 		srv.RegisterSetter(api.ClassVM, field, func(c *rpc.Call, ref api.Ref, value string) error {
 			return s.configure(c, ref, hv.OpConfigure, func(spec *hv.Spec) error {
-				*of(spec) = value
+				*of(spec) = strings.Replace(value, "coredump_and_", "coredump-", 1) // XenAPI's on_crash_behaviour
 				return nil
 			})
 		})

@@ -37,6 +37,7 @@ func (s *Service) registerPlugin(srv *rpc.Server) {
 	add(api.FnKeys, s.pressKeys)
 	add(api.FnProbe, func(_ *rpc.Call, p api.Probe) (api.ProbeResult, error) { return s.probe(p.Path) })
 	add(api.FnDefault, s.hostInfo)
+	add(api.FnRelink, s.relink)
 	add(api.FnEnd, func(*rpc.Call) error { s.end(errLeave); return nil })
 	add(api.FnVersion, func(*rpc.Call) (api.Version, error) { return s.version(), nil })
 }

@@ -118,7 +118,7 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	vm.VCPUsMax, vm.VCPUsAtStartup = int64(spec.VCPUs), int64(spec.VCPUs)
 	vm.ActionsAfterShutdown = orElse(spec.OnPoweroff, "destroy")
 	vm.ActionsAfterReboot = orElse(spec.OnReboot, "restart")
-	vm.ActionsAfterCrash = orElse(spec.OnCrash, "destroy")
+	vm.ActionsAfterCrash = strings.Replace(orElse(spec.OnCrash, hv.EndDestroy), "coredump-", "coredump_and_", 1) // XenAPI's on_crash_behaviour
 	vm.DomainType = string(spec.Type)
 	vm.PVKernel, vm.PVRamdisk, vm.PVArgs = spec.Boot.Kernel, spec.Boot.Initrd, spec.Boot.Cmdline
 	if spec.Type == hv.HVM {

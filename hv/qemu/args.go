@@ -138,8 +138,16 @@ func (b *builder) base() {
 		"-rtc", "base=utc",
 		"-boot", "menu=off,strict=on",
 		"-global", "ICH9-LPC.disable_s3=1", // nothing here could wake a guest from S3
-		// A panic ends QEMU, with its reason in the SHUTDOWN event.
-		"-action", "reboot=reset,shutdown=poweroff,panic=shutdown,watchdog=reset")
+		// A panic ends QEMU, with its reason in the SHUTDOWN event, unless the guest is
+		// to be looked at first.
+		"-action", "reboot=reset,shutdown=poweroff,panic="+panicAction(b.s)+",watchdog=reset")
+}
+
+func panicAction(s hv.Spec) string {
+	if s.OnCrash == hv.EndPreserve || s.Dumps() {
+		return "pause"
+	}
+	return "shutdown"
 }
 
 // acceleration picks the CPU model per accelerator. TCG's translation cache is

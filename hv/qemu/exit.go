@@ -40,10 +40,12 @@ func (m *Machine) reason() (hv.ExitReason, error) {
 	switch {
 	case m.rebooted:
 		return hv.ExitReboot, nil
-	case m.destroyed, m.shutdown == "host-qmp-quit":
+	case m.destroyed:
 		return hv.ExitDestroyed, nil
 	case m.panicked:
 		return hv.ExitCrash, nil
+	case m.shutdown == "host-qmp-quit":
+		return hv.ExitDestroyed, nil
 	case m.shutdown == "host-signal":
 		return hv.ExitFailed, errors.New("QEMU was told to end by another program (a signal); the guest lost its power")
 	case m.shutdown != "":
