@@ -39,10 +39,17 @@ func testSpec(t *testing.T) hv.Spec {
 // the returned function, which waits for its end.
 func launchFake(t *testing.T, s hv.Spec, hold bool, program func(*hvtest.FakeCPU)) (m hv.Machine, ended func() (hv.ExitReason, []hv.Event)) {
 	t.Helper()
+	return launchFakeOn(t, hv.Host{Hold: hold}, s, program)
+}
+
+// launchFakeOn is launchFake on a host with more to offer.
+func launchFakeOn(t *testing.T, host hv.Host, s hv.Spec, program func(*hvtest.FakeCPU)) (m hv.Machine, ended func() (hv.ExitReason, []hv.Event)) {
+	t.Helper()
+	host.Dir, host.Cache = t.TempDir(), t.TempDir()
 	engine := New(func() (accel.Hypervisor, error) {
 		return &hvtest.FakeAccel{Programs: map[uint64]func(*hvtest.FakeCPU){entry: program}}, nil
 	})
-	m, err := engine.Launch(t.Context(), s, hv.Host{Dir: t.TempDir(), Cache: t.TempDir(), Hold: hold})
+	m, err := engine.Launch(t.Context(), s, host)
 	if err != nil {
 		t.Fatal(err)
 	}

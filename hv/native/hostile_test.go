@@ -1,9 +1,12 @@
 package native
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,16 +29,22 @@ const (
 	hostileRings = 0x900000 // pages that it shares
 	hostilePages = 64
 	grantFrames  = 2
+
+	// Counters of what is no hypercall.
+	hostileCard = 50
+	hostileDisk = 51
 )
 
 type hostile struct {
 	*hvtest.FakeCPU
-	rnd   *rand.Rand
-	id    int
-	calls *[64]atomic.Int64 // hypercalls made, by number
-	store uint64            // XenStore's page
-	ports []uint32          // that it has
-	deaf  bool              // XenStore does not answer any more
+	rnd      *rand.Rand
+	id       int
+	calls    *[64]atomic.Int64 // hypercalls made, by number
+	store    uint64            // XenStore's page
+	ports    []uint32          // that it has
+	diskPort uint32
+	rings    map[string]uint64 // by kind of device, the last that was published
+	deaf     int               // how often XenStore has not answered
 }
 
 func (g *hostile) args() uint64 { return hostileArgs + uint64(g.id)<<16 }
@@ -108,6 +117,9 @@ func (g *hostile) call() {
 	if ends(nr, args[0]) || nr == xenabi.HYPERVISOR_sched_op && waits && g.rnd.IntN(50) > 0 {
 		args[0] = xenabi.SCHEDOP_pin_override
 	}
+	if cut := args[0] == xenabi.EVTCHNOP_close || args[0] == xenabi.EVTCHNOP_reset; cut && nr == xenabi.HYPERVISOR_event_channel_op && g.rnd.IntN(50) > 0 {
+		args[0] = xenabi.EVTCHNOP_unmask // its devices would hear little
+	}
 	if nr == xenabi.HYPERVISOR_multicall { // nor in a multicall
 		const size = 64
 		for i := range uint64(40) {
@@ -125,7 +137,7 @@ func (g *hostile) call() {
 // xs makes a request of XenStore by the rules, and returns the answer; without
 // an answer after a while, nothing.
 func (g *hostile) xs(kind uint32, payload string) string {
-	if g.deaf {
+	if g.deaf > 5 {
 		return ""
 	}
 	h := xenabi.XSDSockmsg{Type: kind, ReqID: 7, Len: uint32(len(payload))}
@@ -137,7 +149,7 @@ func (g *hostile) xs(kind uint32, payload string) string {
 	g.Add(g.store+xenabi.XenstoreReqProd, uint32(len(msg)))
 	send(g.FakeCPU, param(g.FakeCPU, xenabi.HVM_PARAM_STORE_EVTCHN))
 	var answer []byte
-	for range 300 {
+	for begun := time.Now(); time.Since(begun) < 200*time.Millisecond; {
 		cons, prod := g.Add(g.store+xenabi.XenstoreRspCons, 0), g.Add(g.store+xenabi.XenstoreRspProd, 0)
 		for ; cons != prod && prod-cons <= 1024; cons++ { // another processor may be at it too
 			var b [1]byte
@@ -153,16 +165,19 @@ func (g *hostile) xs(kind uint32, payload string) string {
 				answer = answer[16+n:]
 			}
 		}
-		runtime.Gosched()
+		time.Sleep(20 * time.Microsecond)
 		g.Step()
 	}
-	g.deaf = true
+	g.deaf++
 	return ""
 }
 
 // connect publishes what front ends publish, for every device that there is.
 func (g *hostile) connect() {
 	for _, kind := range []string{"vbd", "vif", "vfb", "vkbd"} {
+		if g.rnd.IntN(2) == 0 {
+			continue
+		}
 		for id := range strings.SplitSeq(strings.TrimRight(g.xs(xenabi.XS_DIRECTORY, "device/"+kind+"\x00"), "\x00"), "\x00") {
 			if id == "" || id == "ENOENT" {
 				continue
@@ -182,37 +197,55 @@ func (g *hostile) connect() {
 			write("request-rx-copy", 1)
 			write("feature-update", 1)
 			write("request-abs-pointer", 1)
-			protocol := []string{"x86_64-abi", "x86_32-abi", "", "none"}[g.rnd.IntN(4)]
+			protocol := []string{"x86_64-abi", "x86_64-abi", "x86_32-abi", "", "none"}[g.rnd.IntN(5)]
 			g.xs(xenabi.XS_WRITE, dir+"protocol\x00"+protocol)
 			g.Store(hostileRings+page<<12, make([]byte, 8192)) // indices that make sense
-			g.Store(hostileRings+page<<12+16, g.garbage(24))
+			if kind != "vbd" && kind != "vif" {
+				g.Store(hostileRings+page<<12+16, g.garbage(24))
+			}
+			if kind == "vbd" {
+				g.diskPort = p.Port
+			}
+			g.rings[kind] = hostileRings + page<<12
 			write("state", xenabi.XenbusStateInitialised)
 			write("state", xenabi.XenbusStateConnected)
 		}
 	}
 }
 
+// diskRequest makes a request that makes some sense to a disk.
+func (g *hostile) diskRequest(page uint64) {
+	b := make([]byte, 112)
+	b[0], b[1] = byte(g.rnd.IntN(8)), byte(g.rnd.IntN(13))
+	binary.LittleEndian.PutUint64(b[16:], g.number()%4096)
+	for i := range 11 {
+		binary.LittleEndian.PutUint32(b[24+8*i:], uint32(8+g.rnd.IntN(hostilePages)))
+		b[28+8*i], b[29+8*i] = byte(g.rnd.IntN(9)), byte(g.rnd.IntN(9))
+	}
+	g.Store(page+64+uint64(load[uint32](g.FakeCPU, page)%32)*112, b)
+	g.Add(page, 1)
+}
+
 // scribble writes where others read.
 func (g *hostile) scribble() {
 	page := uint64(hostileRings) + uint64(g.rnd.IntN(hostilePages))<<12
+	if disk := g.rings["vbd"]; disk != 0 && g.rnd.IntN(3) > 0 {
+		g.diskRequest(disk)
+		send(g.FakeCPU, uint64(g.diskPort))
+		return
+	}
 	switch g.rnd.IntN(10) {
 	case 0, 1, 2: // a few requests of garbage
 		g.Store(page+64+uint64(g.rnd.IntN(32))*112, g.garbage(112))
 		g.Add(page, uint32(1+g.rnd.IntN(3)))
-	case 3: // one that makes some sense to a disk, in the layout of 64 bits
-		b := make([]byte, 112)
-		b[0], b[1] = byte(g.rnd.IntN(8)), byte(g.rnd.IntN(13))
-		binary.LittleEndian.PutUint64(b[16:], g.number()%4096)
-		for i := range 11 {
-			binary.LittleEndian.PutUint32(b[24+8*i:], uint32(8+g.rnd.IntN(hostilePages)))
-			b[28+8*i], b[29+8*i] = byte(g.rnd.IntN(9)), byte(g.rnd.IntN(9))
-		}
-		g.Store(page+64+uint64(load[uint32](g.FakeCPU, page)%32)*112, b)
-		g.Add(page, 1)
+	case 3:
+		g.diskRequest(page)
 	case 4:
 		g.Store(page+uint64(g.rnd.IntN(64)), g.garbage(16)) // indices
 	case 5:
-		g.Store(page, g.garbage(4096))
+		if g.rnd.IntN(20) == 0 {
+			g.Store(page, g.garbage(4096))
+		}
 	case 6:
 		g.Store(hostileGrant+uint64(8+g.rnd.IntN(hostilePages))*8, g.garbage(8))
 	case 7:
@@ -248,7 +281,7 @@ func (g *hostile) run() {
 	}
 	for i := 0; ; i++ {
 		switch n := g.rnd.IntN(100); {
-		case i%2000 == 0:
+		case i%300 == 0:
 			g.connect()
 		case n < 40:
 			g.call()
@@ -285,14 +318,18 @@ func TestHostileGuest(t *testing.T) {
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
 		t.Errorf("%d bytes stay of the guests", grown)
 	}
+	if long && calls[hostileDisk].Load() == 0 || long && calls[hostileCard].Load() == 0 {
+		t.Errorf("the guests' disks did %d requests, their cards %d frames", calls[hostileDisk].Load(), calls[hostileCard].Load())
+	}
 	total := int64(0)
-	for nr := range calls {
+	for nr := range hostileCard {
 		total += calls[nr].Load()
 	}
 	if total < 1000 {
 		t.Errorf("only %d hypercalls were made", total)
 	}
-	t.Logf("%d guests made %d hypercalls", rounds, total)
+	t.Logf("%d guests made %d hypercalls, %d requests of disks, and had %d frames",
+		rounds, total, calls[hostileDisk].Load(), calls[hostileCard].Load())
 }
 
 func hostileRound(t *testing.T, round int, each time.Duration, calls *[64]atomic.Int64) {
@@ -300,7 +337,7 @@ func hostileRound(t *testing.T, round int, each time.Duration, calls *[64]atomic
 	s.VCPUs = 1 + round%3
 	program := func(c *hvtest.FakeCPU) {
 		for id := range s.VCPUs {
-			g := &hostile{rnd: rand.New(rand.NewPCG(uint64(round), uint64(id))), id: id, calls: calls}
+			g := &hostile{rings: map[string]uint64{}, rnd: rand.New(rand.NewPCG(uint64(round), uint64(id))), id: id, calls: calls}
 			if id == 0 {
 				defer func() { g.FakeCPU = c; g.run() }()
 				continue
@@ -308,7 +345,8 @@ func hostileRound(t *testing.T, round int, each time.Duration, calls *[64]atomic
 			c.Start(id, func(c *hvtest.FakeCPU) { g.FakeCPU = c; g.run() })
 		}
 	}
-	m, ended := launchFake(t, s, false, program)
+	host := hv.Host{OpenDisk: openHostFile, NICs: []string{"card"}, Dial: chatter}
+	m, ended := launchFakeOn(t, host, s, program)
 	var reader sync.WaitGroup
 	reader.Go(func() { // somebody reads the serial line
 		b := make([]byte, 4096)
@@ -318,7 +356,15 @@ func hostileRound(t *testing.T, round int, each time.Duration, calls *[64]atomic
 			}
 		}
 	})
-	time.Sleep(each) // it is given time, not waited for
+	time.Sleep(each)                                 // it is given time, not waited for
+	if st, err := m.Stats(t.Context()); err == nil { // else it has ended by itself
+		for _, d := range st.Disks {
+			calls[hostileDisk].Add(int64(d.Reads + d.Writes))
+		}
+		for _, n := range st.NICs {
+			calls[hostileCard].Add(int64(n.RxFrames + n.TxFrames))
+		}
+	}
 	m.Close()
 	reason, events := ended()
 	reader.Wait()
@@ -343,6 +389,7 @@ func hostileSpec(t *testing.T) (hv.Spec, func(*testing.T)) {
 			t.Fatal(err)
 		}
 	}
+	s.NICs = []hv.NIC{{UUID: "01020304-0000-4000-8000-000000000030", MAC: "52:54:00:00:00:01", Network: "01020304-0000-4000-8000-000000000040"}}
 	s.Disks = []hv.Disk{
 		{UUID: "01020304-0000-4000-8000-000000000020", Path: filepath.Join(dir, "disk"), Format: "raw", Mode: hv.ReadWrite},
 		{UUID: "01020304-0000-4000-8000-000000000021", Path: neighbour, Format: "raw", Mode: hv.ReadOnly},
@@ -357,4 +404,63 @@ func hostileSpec(t *testing.T) (hv.Spec, func(*testing.T)) {
 			t.Errorf("the guest has changed its disk's size: %v", err)
 		}
 	}
+}
+
+// hostFile is a disk on a file.
+type hostFile struct {
+	*os.File
+	size int64
+}
+
+func openHostFile(path string, readonly bool) (hv.DiskFile, error) {
+	flag := os.O_RDWR
+	if readonly {
+		flag = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	return hostFile{f, st.Size()}, err
+}
+
+func (f hostFile) Size() int64              { return f.size }
+func (f hostFile) Flush() error             { return f.Sync() }
+func (f hostFile) Discard(_, _ int64) error { return nil }
+
+func (f hostFile) ReadV(bufs [][]byte, off int64) error {
+	for _, b := range bufs {
+		if _, err := f.ReadAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+func (f hostFile) WriteV(bufs [][]byte, off int64) error {
+	for _, b := range bufs {
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
+
+// chatter is a network that takes everything and sends frames of all lengths.
+func chatter(context.Context, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go io.Copy(io.Discard, theirs)
+	go func() {
+		defer theirs.Close()
+		for n := uint32(14); ; n = 14 + (n*31)%9000 {
+			frame := append(binary.BigEndian.AppendUint32(nil, n), make([]byte, n)...)
+			if _, err := theirs.Write(frame); err != nil {
+				return
+			}
+		}
+	}()
+	return ours, nil
 }
