@@ -211,6 +211,7 @@ const (
 	KeyAccel       = "hxen:accel"        // likewise: kvm, tcg, ...
 	KeyAccelReason = "hxen:accel_reason" // likewise: why not a faster one
 	KeyIsolation   = "hxen:isolation"    // likewise: the walls around what runs the guest
+	KeyDisplay     = "hxen:display"      // VM.other_config of a running pvh guest: what its own drivers have of the screen: none, view (no keyboard), full
 	KeyLastExit    = "hxen:last_exit"    // VM.other_config: reason of the last end
 	KeyLastText    = "hxen:last_text"    // VM.other_config: one sentence on it
 	KeyBroken      = "hxen:broken"       // VM.other_config: why the guest's folder cannot be used

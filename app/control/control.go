@@ -84,16 +84,17 @@ type Launch struct {
 
 // Status is a worker's account of its guest; it is also what state.json holds.
 type Status struct {
-	Version   int            `json:"version"`
-	DomID     int            `json:"domid"`
-	State     hv.PowerState  `json:"state"`
-	Launching bool           `json:"launching,omitempty"`
-	Started   time.Time      `json:"started"`
-	Info      hv.MachineInfo `json:"info"`
-	Worker    Process        `json:"worker"`
-	Model     Process        `json:"model"`          // the device model's process, if there is one
-	Exit      *Exit          `json:"exit,omitempty"` // set when the guest has ended
-	Spec      *hv.Spec       `json:"spec,omitempty"` // as it runs now (media may have changed); not in state.json
+	Version   int             `json:"version"`
+	DomID     int             `json:"domid"`
+	State     hv.PowerState   `json:"state"`
+	Launching bool            `json:"launching,omitempty"`
+	Started   time.Time       `json:"started"`
+	Info      hv.MachineInfo  `json:"info"`
+	Display   hv.DisplayState `json:"display,omitempty"` // of guests that need drivers for their screen
+	Worker    Process         `json:"worker"`
+	Model     Process         `json:"model"`          // the device model's process, if there is one
+	Exit      *Exit           `json:"exit,omitempty"` // set when the guest has ended
+	Spec      *hv.Spec        `json:"spec,omitempty"` // as it runs now (media may have changed); not in state.json
 }
 
 // Process names a process so that it can be ended safely later.

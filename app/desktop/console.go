@@ -40,6 +40,7 @@ type consoleWindow struct {
 	live    bool
 	lost    error
 	onTab   bool // the serial line is shown
+	chose   bool // the user said whether it is to be
 	typing  context.CancelFunc
 	dialled bool // the screen was started
 	started bool
@@ -123,7 +124,7 @@ func newConsoleWindow(a *App, vm *model.VM) *consoleWindow {
 		}
 	})
 	c.win.Canvas().Focus(c.screen)
-	if vm.NoScreen() != "" {
+	if vm.SerialFirst() {
 		c.switchTab()
 		return c
 	}
@@ -159,7 +160,7 @@ func (c *consoleWindow) build() {
 	add(text.T("CD"), iconDisc, c.cdMenu, nil)
 	add(text.T("View"), theme.ViewFullScreenIcon(), c.viewMenu, nil)
 	add(text.T("Screenshot"), iconCamera, nil, c.saveScreenshot)
-	c.tab = add(text.T("Serial"), theme.ComputerIcon(), nil, c.switchTab)
+	c.tab = add(text.T("Serial"), theme.ComputerIcon(), nil, c.chooseTab)
 	c.full = add(text.T("Full screen"), theme.ViewFullScreenIcon(), nil, c.toggleFull)
 	c.hint = widget.NewLabel("")
 	c.hint.SizeName = theme.SizeNameCaptionText
@@ -219,6 +220,10 @@ func (c *consoleWindow) refresh() {
 	}
 	if c.live {
 		c.started = true
+	}
+	if c.onTab && !c.chose && on && !vm.SerialFirst() {
+		c.switchTab() // the guest has a screen now; this comes back here
+		return
 	}
 	x := c.cover()
 	c.overlay.show(x)
@@ -293,6 +298,8 @@ func (c *consoleWindow) cover() cover {
 		return cover{}
 	case vm.NoScreen() != "":
 		return cover{title: text.T("No screen"), words: vm.NoScreen()}
+	case vm.Display() == model.DisplayNone:
+		return cover{title: text.T("Nothing on the screen yet"), words: text.T("The guest's kernel has not taken up its screen; not every kernel can. The serial console shows what it says.")}
 	case !c.live && c.started:
 		x := cover{title: text.T("Reconnecting…"), busy: true, veil: true}
 		if p, is := model.Explain("", nil, c.lost); is {

@@ -212,6 +212,12 @@ func plainRune(r rune) rune {
 	return r
 }
 
+// chooseTab is switchTab by the user, who is not asked again.
+func (c *consoleWindow) chooseTab() {
+	c.chose = true
+	c.switchTab()
+}
+
 // switchTab turns between the screen and the serial line.
 func (c *consoleWindow) switchTab() {
 	c.onTab = !c.onTab
@@ -244,7 +250,7 @@ func (c *consoleWindow) keys() {
 			}
 		})
 	}
-	c.shortcut(fyne.KeyTab, ctrl, c.switchTab)
+	c.shortcut(fyne.KeyTab, ctrl, c.chooseTab)
 	c.shortcut(fyne.KeyS, ctrl, c.saveScreenshot)
 	c.shortcut(fyne.KeyV, ctrlShift, c.typeClipboard)
 	c.win.Canvas().SetOnTypedKey(func(e *fyne.KeyEvent) {

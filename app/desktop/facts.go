@@ -119,7 +119,7 @@ func (p *preview) set(vm *model.VM) {
 		hint = vm.StateText()
 		if vm.Is(model.Running) {
 			hint = text.T("No picture yet")
-			if vm.NoScreen() != "" {
+			if vm.NoScreen() != "" || vm.Display() == model.DisplayNone {
 				hint = text.T("No screen: serial console")
 			}
 		}

@@ -57,3 +57,35 @@ func TestRunAsHVM(t *testing.T) {
 	}
 	s.until("it runs as hvm", func() bool { return vm.Is(model.Running) && !vm.PVH() && l.top() != nil })
 }
+
+// The window of a pvh guest begins with the serial line, and turns to the screen
+// once the guest has one that takes keys, unless the user has chosen.
+func TestConsoleOfPVHGuest(t *testing.T) {
+	display := func(d string) func(*api.VM) {
+		return func(v *api.VM) {
+			v.DomainType = "pvh"
+			v.OtherConfig = map[string]string{api.KeyDisplay: d}
+		}
+	}
+	s := newStage(t, scene("main"))
+	ref := s.svc.Add("quick", model.Running, display(model.DisplayNone))
+	c := s.console("quick")
+	if !c.onTab {
+		t.Error("the window does not begin with the serial line")
+	}
+	s.svc.Change(ref, display(model.DisplayView))
+	s.until("a screen without keys", func() bool { return c.vm.Display() == model.DisplayView })
+	if !c.onTab {
+		t.Error("it turned to a screen that takes no keys")
+	}
+	s.svc.Change(ref, display(model.DisplayFull))
+	s.until("the window turns to the screen", func() bool { return !c.onTab && c.dialled })
+	s.svc.Change(ref, display(model.DisplayNone)) // it restarts
+	s.until("the screen is covered meanwhile", func() bool { return c.overlay.now.title == "Nothing on the screen yet" })
+	c.chooseTab()
+	s.svc.Change(ref, display(model.DisplayFull))
+	s.until("the screen is there again", func() bool { return c.vm.Display() == model.DisplayFull })
+	if !c.onTab {
+		t.Error("the user's choice was changed")
+	}
+}

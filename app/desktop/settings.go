@@ -130,8 +130,14 @@ func (w *settings) devices(f *frame, rows *form) {
 	forwards.SetPlaceHolder("2222:22")
 	rows.add(text.T("Forwards"), forwards, hint(text.T("One a line, HOST-PORT:GUEST-PORT. 2222:22 makes the guest's port 22 reachable as port 2222 of this computer. Start a line with udp for UDP.")))
 	w.inputs = append(w.inputs, net, forwards)
-	if w.state.VM.PVH() {
-		return // it has neither screen nor sound
+	if w.state.VM.PVH() { // it has no sound, and one kind of screen
+		screen := f.check(text.T("Screen and keyboard, for kernels that have drivers for Xen's"), c.Display != "none", func(on bool) {
+			c.Display = map[bool]string{true: "virtio", false: "none"}[on]
+			w.refresh()
+		})
+		rows.add(text.T("Screen"), screen, nil)
+		w.inputs = append(w.inputs, screen)
+		return
 	}
 	names := map[string]string{"virtio": text.T("Virtio (modern systems)"), "std": text.T("Standard VGA (old systems)"), "none": text.T("None, serial console only")}
 	options := []string{names["virtio"], names["std"], names["none"]}

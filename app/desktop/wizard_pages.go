@@ -107,7 +107,7 @@ func (w *wizard) typeChoice() fyne.CanvasObject {
 		s.PVH = on
 		w.show()
 	})
-	about := text.T("For Linux kernels made for Xen too, as distributions' are. Starts at once and needs little; it has a serial console and no screen. Without it QEMU runs the kernel in a whole machine.")
+	about := text.T("For Linux kernels made for Xen too, as distributions' are. Starts at once and needs little. Cloud kernels show a screen but take keys in the serial console only. Without it QEMU runs the kernel in a whole machine.")
 	if why != "" {
 		pvh.Disable()
 		about = text.T("Not on this computer as it is now: %s", why)

@@ -131,6 +131,8 @@ func (s *Service) happened(g *guest, l *link, e control.Event) {
 		leave(l.run.rebooted)
 	case hv.EventMedia:
 		s.tasks.Go(func() { s.keepTrue(g, l) })
+	case hv.EventDisplay:
+		g.status.Display = e.Event.Display
 	case hv.EventIOError, hv.EventNotice:
 		g.notice = e.Event.Text
 	}

@@ -92,9 +92,9 @@ func planPVH(spec *hv.Spec, want api.NewGuest) error {
 	case want.Firmware != "":
 		return refuse("firmware", "a guest of type pvh has no firmware", "leave the firmware out, or choose the type hvm")
 	case want.Display != "" && want.Display != "none" || want.Audio:
-		return refuse("display", "a guest of type pvh has no screen and no sound card, but a serial console", "leave them out, or choose the type hvm")
+		return refuse("display", "a guest of type pvh has Xen's own screen or none, and no sound card", "leave them out, or choose the type hvm")
 	}
-	spec.Firmware, spec.Display = "", hv.Display{}
+	spec.Firmware, spec.Display = "", hv.Display{Adapter: want.Display}
 	spec.Boot.Cmdline = hv.PutConsole(hv.PVH, want.Cmdline)
 	return nil
 }

@@ -115,7 +115,10 @@ func (s *Service) setConfig(c *rpc.Call, want api.GuestConfig) error {
 		p.Firmware, p.Boot = hv.Firmware(want.Firmware), hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline, Order: want.BootOrder}
 		p.Display, p.Autostart = hv.Display{Adapter: want.Display, Audio: want.Audio}, want.Autostart
 		if p.Type == hv.PVH { // what it does not have
-			p.Firmware, p.Display = "", hv.Display{}
+			p.Firmware, p.Display.Audio = "", false
+			if p.Display.Adapter != "none" {
+				p.Display.Adapter = ""
+			}
 		}
 		switch {
 		case !want.Network:

@@ -55,13 +55,15 @@ func TestPVHGuest(t *testing.T) {
 	// QEMU is not there, and is not needed.
 	c.must(nil, "VM.start", ref, false, false)
 	r = c.vm(ref)
-	if r.PowerState != "Running" || len(r.Consoles) != 1 {
+	if r.PowerState != "Running" || len(r.Consoles) != 2 {
 		t.Fatalf("started guest: %+v", r)
 	}
-	var console api.Console
-	c.must(&console, "console.get_record", r.Consoles[0])
-	if console.Protocol != api.ProtocolVT100 {
-		t.Errorf("its console speaks %s; it has no screen", console.Protocol)
+	for i, want := range []string{api.ProtocolRFB, api.ProtocolVT100} {
+		var console api.Console
+		c.must(&console, "console.get_record", r.Consoles[i])
+		if console.Protocol != want {
+			t.Errorf("its console %d speaks %s, not %s", i, console.Protocol, want)
+		}
 	}
 	wantCode(t, c.call(nil, "VM.set_domain_type", ref, "hvm"), api.ErrVMBadPowerState)
 	c.must(nil, "VM.hard_shutdown", ref)

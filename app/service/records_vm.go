@@ -41,7 +41,7 @@ func (s *Service) publish(g *guest) {
 		put("VM_metrics", g.part(partMetrics), s.metricsRecord(g))
 	}
 	if g.link != nil {
-		if g.spec == nil || g.spec.Display.Adapter != "none" && g.spec.Type == hv.HVM {
+		if g.spec == nil || g.spec.Display.Adapter != "none" {
 			put("console", g.part(partRFB), s.consoleRecord(g, partRFB, api.ProtocolRFB))
 		}
 		put("console", g.part(partVT100), s.consoleRecord(g, partVT100, api.ProtocolVT100))
@@ -136,6 +136,8 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	if spec.Type == hv.HVM {
 		vm.Platform["vga"] = orElse(spec.Display.Adapter, "virtio")
 		vm.Platform["audio"] = strconv.FormatBool(spec.Display.Audio)
+	} else if spec.Display.Adapter == "none" {
+		vm.Platform["vga"] = "none"
 	}
 	if spec.Machine != "" {
 		vm.Platform["device-model"] = spec.Machine
@@ -170,6 +172,7 @@ func notes(vm *api.VM, g *guest) {
 		set(api.KeyAccel, g.status.Info.Accelerator)
 		set(api.KeyAccelReason, g.status.Info.AccelReason)
 		set(api.KeyIsolation, g.status.Info.Isolation)
+		set(api.KeyDisplay, string(g.status.Display))
 	}
 	if g.last != nil && g.power == hv.Halted {
 		set(api.KeyLastExit, string(g.last.Reason))

@@ -309,6 +309,11 @@ func (w *Worker) follow(m hv.Machine) {
 			w.ran(e.State)
 			w.save()
 		}
+		if e.Kind == hv.EventDisplay {
+			w.mu.Lock()
+			w.status.Display = e.Display
+			w.mu.Unlock()
+		}
 		w.events.Add(control.Event{Event: &e})
 	}
 	reason, err := m.Wait()

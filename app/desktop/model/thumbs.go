@@ -70,7 +70,7 @@ func (t *Thumbs) running() []api.Ref {
 	var out []api.Ref
 	for _, vm := range t.want() {
 		saved := vm.Is(Suspended) && vm.thumb == nil // what it showed last does not change
-		if (vm.Is(Running) || saved) && !vm.gone && vm.NoScreen() == "" && t.lib.state == Online {
+		if (vm.Is(Running) && vm.Display() != DisplayNone || saved) && !vm.gone && vm.NoScreen() == "" && t.lib.state == Online {
 			out = append(out, vm.Ref)
 		}
 	}

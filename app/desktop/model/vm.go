@@ -216,13 +216,36 @@ func (v *VM) PVH() bool { return v.Record.DomainType == pvh }
 
 // NoScreen says why the guest has no screen; empty if it has one.
 func (v *VM) NoScreen() string {
-	switch {
-	case v.PVH():
-		return text.T("A guest of type pvh has no screen; its serial console shows what it says.")
-	case v.Record.Platform["vga"] == "none":
+	if v.Record.Platform["vga"] == "none" {
 		return text.T("This guest was made without a screen; its serial console shows what it says.")
 	}
 	return ""
+}
+
+// What a pvh guest's own drivers have taken up of its screen; empty for guests
+// that need none.
+const (
+	DisplayNone = "none" // nothing, or not yet
+	DisplayView = "view" // the screen, but no keyboard
+	DisplayFull = "full"
+)
+
+// Display is one of these for a guest that is on.
+func (v *VM) Display() string {
+	if !v.PVH() {
+		return ""
+	}
+	if d := v.Record.OtherConfig[api.KeyDisplay]; d != "" {
+		return d
+	}
+	return DisplayNone
+}
+
+// SerialFirst reports whether a window had better begin with the serial line: the
+// guest shows nothing, or takes no keys there.
+func (v *VM) SerialFirst() bool {
+	d := v.Display()
+	return v.NoScreen() != "" || d == DisplayNone || d == DisplayView
 }
 
 // RunAs makes the guest one of the other type and starts it. done gets what was

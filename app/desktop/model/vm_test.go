@@ -82,8 +82,18 @@ func TestPVHGuest(t *testing.T) {
 	if b := vm.Badge(); b.Text() != "Native · cannot run here" || b.Reason != "KVM is not there" || b.Slow {
 		t.Errorf("badge %q: %+v", b.Text(), b)
 	}
-	if vm.NoScreen() == "" {
-		t.Error("it has a screen")
+	if vm.NoScreen() != "" || vm.Display() != model.DisplayNone || !vm.SerialFirst() {
+		t.Errorf("before its drivers its screen is %q, %q", vm.NoScreen(), vm.Display())
+	}
+	for display, first := range map[string]bool{model.DisplayView: true, model.DisplayFull: false} {
+		vm.Record.OtherConfig = map[string]string{api.KeyDisplay: display}
+		if vm.Display() != display || vm.SerialFirst() != first {
+			t.Errorf("with display %s: %q, serial first %v", display, vm.Display(), vm.SerialFirst())
+		}
+	}
+	vm.Record.Platform = map[string]string{"vga": "none"}
+	if vm.NoScreen() == "" || !vm.SerialFirst() {
+		t.Error("made without a screen it has one")
 	}
 	err := api.NewError(api.ErrNoAccelerator, string(vm.Ref), "accelerator", "KVM is not there", "load it", "hvm")
 	p, _ := model.Explain("pv could not be started", vm, err)

@@ -454,7 +454,7 @@ func (w *Wizard) Summary() []Row {
 		Row{text.T("Processors"), text.T("%d", w.VCPUs)})
 	switch {
 	case w.pvh():
-		return append(rows, Row{text.T("Type"), text.T("Xen PVH: serial console, no screen")})
+		return append(rows, Row{text.T("Type"), text.T("Xen PVH, run by HXEN itself")})
 	case w.Firmware == "uefi":
 		return append(rows, Row{text.T("Firmware"), "UEFI"})
 	}
