@@ -13,6 +13,14 @@ import (
 //go:embed testdata/guest-init
 var guestInit []byte
 
+// guestDHCP is what udhcpc runs.
+const guestDHCP = `#!/bin/busybox sh
+[ "$1" = bound ] || exit 0
+ifconfig $interface $ip netmask $subnet
+route add default gw $router
+echo "nameserver $dns" >/tmp/resolv.conf
+`
+
 // GuestReady is what guestInit says when it takes commands. It reads them line
 // by line and answers each with what it printed, GuestDone and its status.
 const (
@@ -34,6 +42,7 @@ func GuestInitrd(t testing.TB, pkg string, modules ...string) string {
 	files := map[string]string{
 		"init":          string(guestInit),
 		"modules/order": strings.Join(modules, "\n") + "\n",
+		"sbin/udhcpc":   guestDHCP,
 		// What the kernel runs when Xen asks for it.
 		"sbin/poweroff": "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n",
 		"sbin/reboot":   "#!/bin/busybox sh\nexec /bin/busybox reboot -f\n",

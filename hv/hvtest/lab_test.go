@@ -45,7 +45,7 @@ func TestLab(t *testing.T) {
 				"linux-image-6.12-cloud-amd64", "linux-image-6.12-amd64", "linux-image-6.12-rt-amd64"}
 		}
 		t.Run(kernel, func(t *testing.T) {
-			files := map[string]string{}
+			files := map[string]string{"bin/hxen-netd": program(t, "./app/cmd/hxen-netd")}
 			addGuest(t, files, "0-own", kernel)
 			for _, g := range guests {
 				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
@@ -66,6 +66,17 @@ func testBinary(t *testing.T, path string) string {
 	return out
 }
 
+// program builds one of ours for the lab.
+func program(t *testing.T, path string) string {
+	out := filepath.Join(t.TempDir(), filepath.Base(path))
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, path)
+	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", path, err, b)
+	}
+	return out
+}
+
 // addGuest adds a kernel for guests, and unpacked here: the lab's processor is
 // slow.
 func addGuest(t *testing.T, files map[string]string, name, pkg string) {
@@ -77,6 +88,6 @@ func addGuest(t *testing.T, files map[string]string, name, pkg string) {
 	defer unpacked.Close()
 	dir := "kernels/" + name + "/"
 	files[dir+"vmlinuz"] = kernel
-	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg)
+	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, "xen-netfront")
 	files[dir+"cache/"+filepath.Base(unpacked.Name())] = unpacked.Name()
 }
