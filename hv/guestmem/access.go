@@ -1,6 +1,10 @@
 package guestmem
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+)
 
 // Read fills p from guest memory at gpa. On a Fault p is partly written.
 func (m *Memory) Read(gpa uint64, p []byte) error {
@@ -11,6 +15,35 @@ func (m *Memory) Read(gpa uint64, p []byte) error {
 // missing byte has been written.
 func (m *Memory) Write(gpa uint64, p []byte) error {
 	return m.each(gpa, uint64(len(p)), func(at uint64, mem []byte) { copy(mem, p[at:]) })
+}
+
+// ReadFrom has the host's kernel read n bytes of r, from off on, straight into
+// guest memory at gpa. On an error a part of it may have been read.
+func (m *Memory) ReadFrom(r io.ReaderAt, off int64, gpa, n uint64) error {
+	var failed error
+	err := m.each(gpa, n, func(at uint64, mem []byte) {
+		if failed != nil {
+			return
+		}
+		if k, err := r.ReadAt(mem, off+int64(at)); k < len(mem) {
+			failed = err
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// Index is where pattern stands first in [gpa, gpa+n), as the guest may change
+// it at any time. A pattern that lies across two slots is not seen.
+func (m *Memory) Index(gpa, n uint64, pattern []byte) (found uint64, ok bool) {
+	_ = m.each(gpa, n, func(at uint64, mem []byte) {
+		if i := bytes.Index(mem, pattern); i >= 0 && !ok {
+			found, ok = gpa+at+uint64(i), true
+		}
+	})
+	return found, ok
 }
 
 // Zero clears n bytes at gpa.

@@ -70,16 +70,8 @@ func placeInitrd(c Config, l layout, mem *guestmem.Memory) (uint64, error) {
 		return 0, fmt.Errorf("the guest's memory of %d MiB is too small for its kernel and its initial ramdisk of %d MiB; give it more",
 			(l.low+l.high)>>20, (c.Initrd.Size+1<<20-1)>>20)
 	}
-	buf := make([]byte, 256<<10)
-	for done := uint64(0); done < c.Initrd.Size; {
-		b := buf[:min(uint64(len(buf)), c.Initrd.Size-done)]
-		if n, err := c.Initrd.Data.ReadAt(b, int64(done)); n < len(b) {
-			return 0, fmt.Errorf("read the initial ramdisk: %w", err)
-		}
-		if err := mem.Write(at+done, b); err != nil {
-			return 0, fmt.Errorf("load the initial ramdisk: %w", err)
-		}
-		done += uint64(len(b))
+	if err := mem.ReadFrom(c.Initrd.Data, 0, at, c.Initrd.Size); err != nil {
+		return 0, fmt.Errorf("read the initial ramdisk: %w", err)
 	}
 	return at, nil
 }

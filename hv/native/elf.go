@@ -21,6 +21,8 @@ const (
 // at guest physical address Paddr, with zeros behind them up to MemSize.
 type Segment struct {
 	Paddr, Off, FileSize, MemSize uint64
+
+	Code bool // it can be executed
 }
 
 // Kernel is what an ELF file says about a kernel for Xen PVH guests.
@@ -155,7 +157,7 @@ func (k *Kernel) add(p elf.Prog64) error {
 			return fmt.Errorf("it is damaged: two segments at %#x", p.Paddr)
 		}
 	}
-	k.Segments = append(k.Segments, Segment{p.Paddr, p.Off, p.Filesz, p.Memsz})
+	k.Segments = append(k.Segments, Segment{p.Paddr, p.Off, p.Filesz, p.Memsz, p.Flags&uint32(elf.PF_X) != 0})
 	k.Top = max(k.Top, end)
 	return nil
 }
@@ -211,24 +213,16 @@ func cutPadded(b []byte, n uint64) (head, rest []byte, ok bool) {
 	return b[:n], b[min((n+3)&^3, uint64(len(b))):], true
 }
 
-// Load copies the kernel into a guest's memory piece by piece.
+// Load reads the kernel into a guest's memory.
 func (k *Kernel) Load(r io.ReaderAt, mem *guestmem.Memory) error {
 	for _, s := range k.Segments {
 		if !mem.Backed(s.Paddr, s.MemSize) {
 			return fmt.Errorf("the kernel needs memory up to %d MiB, more than the guest has", (k.Top+1<<20-1)>>20)
 		}
 	}
-	buf := make([]byte, 256<<10)
 	for _, s := range k.Segments {
-		for at := uint64(0); at < s.FileSize; {
-			b := buf[:min(uint64(len(buf)), s.FileSize-at)]
-			if _, err := r.ReadAt(b, int64(s.Off+at)); err != nil {
-				return fmt.Errorf("read the kernel: %w", err)
-			}
-			if err := mem.Write(s.Paddr+at, b); err != nil {
-				return fmt.Errorf("load the kernel: %w", err)
-			}
-			at += uint64(len(b))
+		if err := mem.ReadFrom(r, int64(s.Off), s.Paddr, s.FileSize); err != nil {
+			return fmt.Errorf("load the kernel: %w", err)
 		}
 		if err := mem.Zero(s.Paddr+s.FileSize, s.MemSize-s.FileSize); err != nil {
 			return fmt.Errorf("load the kernel: %w", err)

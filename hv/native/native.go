@@ -268,6 +268,9 @@ func (m *Machine) patchKernel() error {
 	}
 	var ranges []guestmem.Range
 	for _, s := range m.config.Kernel.Segments {
+		if !s.Code {
+			continue
+		}
 		ranges = append(ranges, guestmem.Range{GPA: s.Paddr, N: s.FileSize})
 	}
 	m.patch.Lock()

@@ -24,9 +24,8 @@ var (
 )
 
 const (
-	patchBody  = 128     // the comparison is no farther than this from the pushes
-	patchSpan  = 192     // what one candidate takes at most
-	patchChunk = 1 << 20 // what is read at once
+	patchBody = 128 // the comparison is no farther than this from the pushes
+	patchSpan = 192 // what one candidate takes at most
 )
 
 var (
@@ -40,47 +39,33 @@ var (
 // that uses a hypercall page.
 func patchRange(mem *guestmem.Memory, ranges []guestmem.Range, call [3]byte) error {
 	var found [][2]uint64
-	any := false
 	for _, r := range ranges {
-		scan(mem, r, func(chunk []byte, at uint64, fresh int) {
-			any = any || bytes.Contains(chunk, vmmcall) || bytes.Contains(chunk, vmcall)
-			for i := 0; i < fresh; {
-				j := bytes.Index(chunk[i:], hvmPush)
-				if j < 0 || i+j >= fresh {
-					return
-				}
-				if a, b, ok := callSites(mem, at+uint64(i+j)); ok {
-					found = append(found, [2]uint64{a, b})
-				}
-				i += j + 1
+		for at, end := r.GPA, r.GPA+r.N; at < end; at++ {
+			var ok bool
+			if at, ok = mem.Index(at, end-at, hvmPush); !ok {
+				break
 			}
-		})
+			if a, b, ok := callSites(mem, at); ok {
+				found = append(found, [2]uint64{a, b})
+			}
+		}
 	}
-	switch {
-	case len(found) == 1:
+	if len(found) == 1 {
 		for _, at := range found[0] {
 			if err := mem.Write(at, call[:]); err != nil {
 				return err
 			}
 		}
 		return nil
-	case any:
-		return errSignature
 	}
-	return errNoCalls
-}
-
-// scan hands out what has memory in r, in chunks that overlap by what the
-// longest pattern may need. fresh is where the next chunk begins.
-func scan(mem *guestmem.Memory, r guestmem.Range, f func(chunk []byte, at uint64, fresh int)) {
-	overlap := len(hvmPush) - 1
-	buf := make([]byte, min(r.N, uint64(patchChunk+overlap)))
-	for at := r.GPA; at < r.GPA+r.N; at += patchChunk {
-		b := buf[:min(uint64(len(buf)), r.GPA+r.N-at)]
-		if mem.Read(at, b) == nil {
-			f(b, at, min(len(b), patchChunk))
+	for _, r := range ranges {
+		for _, call := range [][]byte{vmmcall, vmcall} {
+			if _, ok := mem.Index(r.GPA, r.N, call); ok {
+				return errSignature
+			}
 		}
 	}
+	return errNoCalls
 }
 
 // callSites decodes the choosing function at gpa and returns where the two
