@@ -336,6 +336,33 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
+// TestHold: a held card leaves the guest's memory alone, and goes on afterwards.
+func TestHold(t *testing.T) {
+	b := setUp(t)
+	b.connect(true, nil)
+	b.Await(backDir+"/state", "4")
+	b.say(plain(0, 1514), plain(1, 1514)) // waits for pages
+	release, err := b.device.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.give(4)
+	b.transmit(0, nil, plain(2, 60))
+	time.Sleep(20 * time.Millisecond)
+	if tx, rx := b.tx.Get(xenabi.SringRspProd), b.rx.Get(xenabi.SringRspProd); tx != 0 || rx != 0 {
+		t.Errorf("a held card answered %d and %d requests", tx, rx)
+	}
+	release()
+	for i := range 2 {
+		if got := b.receive(); !bytes.Equal(got, plain(i, 1514)) {
+			t.Errorf("the guest got a frame of %d bytes", len(got))
+		}
+	}
+	if got := b.frame(); !bytes.Equal(got, plain(2, 60)) {
+		t.Errorf("the network got % x", got)
+	}
+}
+
 // TestStuckNetwork: a network that takes nothing slows its guest down, and does
 // not keep it from closing its card.
 func TestStuckNetwork(t *testing.T) {

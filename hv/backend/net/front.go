@@ -30,12 +30,22 @@ func (d *driver) Connect(l *backend.Link) (map[string]string, error) {
 	return nil, nil
 }
 
-// Work has nothing to do but to tell what went wrong: the rings' own goroutines
-// are woken by the front end's events.
+// Work has nothing to do but to tell what went wrong, and to go on after Drain:
+// the rings' own goroutines are woken by the front end's events.
 func (d *driver) Work() error {
+	d.front.release()
 	d.front.mu.Lock()
 	defer d.front.mu.Unlock()
 	return d.front.err
+}
+
+// Drain is backend.Drainer's: it keeps both rings' goroutines from the guest's
+// memory until Work. Requests without an answer are left to who comes next.
+func (d *driver) Drain() error {
+	d.front.txMem.Lock()
+	d.front.rxMem.Lock()
+	d.front.held = true
+	return nil
 }
 
 // Disconnect is backend.Driver's. A network that takes nothing must not keep a
@@ -46,6 +56,7 @@ func (d *driver) Disconnect() {
 		return
 	}
 	d.front = nil
+	f.release()
 	d.card.mu.Lock()
 	d.card.front = nil
 	d.card.mu.Unlock()
@@ -63,7 +74,9 @@ type front struct {
 	link    *backend.Link
 	closing chan struct{} // closed: nobody shall wait any more
 	pump    sync.WaitGroup
+	held    bool // the device's own; it holds txMem and rxMem
 
+	txMem sync.Mutex // who uses the guest's memory to transmit holds it
 	// The transmitter's own.
 	tx        *backend.Ring
 	txChannel *xen.Channel
@@ -75,6 +88,7 @@ type front struct {
 	out       []byte // frames for the network
 
 	receiving sync.Mutex // whoever delivers holds it, and owns the rest
+	rxMem     sync.Mutex // and holds this while it uses the guest's memory
 	rx        *backend.Ring
 	rxChannel *xen.Channel
 	rxKick    chan struct{} // of one element
@@ -165,6 +179,15 @@ func (f *front) wait(kick <-chan struct{}) bool {
 		return true
 	case <-f.closing:
 		return false
+	}
+}
+
+// release lets the rings' goroutines go on after Drain.
+func (f *front) release() {
+	if f.held {
+		f.held = false
+		f.rxMem.Unlock()
+		f.txMem.Unlock()
 	}
 }
 

@@ -22,6 +22,8 @@ type rxSlot struct {
 func (f *front) deliver(b []byte) {
 	f.receiving.Lock()
 	defer f.receiving.Unlock()
+	f.rxMem.Lock()
+	defer f.rxMem.Unlock()
 	select {
 	case <-f.closing:
 		return
@@ -94,7 +96,13 @@ func (f *front) reserve(n int) error {
 		if err != nil {
 			return err
 		}
-		if !more && !f.wait(f.rxKick) {
+		if more {
+			continue
+		}
+		f.rxMem.Unlock()
+		kicked := f.wait(f.rxKick)
+		f.rxMem.Lock()
+		if !kicked {
 			return errClosing
 		}
 	}

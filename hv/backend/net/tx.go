@@ -26,14 +26,8 @@ func (f *front) transmit() {
 // guest waits for them as long as the network is slow.
 func (f *front) drain() error {
 	for more := true; more; {
-		for full := false; !full; {
-			some, err := f.take()
-			if err != nil {
-				return err
-			}
-			full = !some || len(f.out) >= sendAt
-		}
-		if err := push(f.tx, f.txChannel); err != nil {
+		var err error
+		if more, err = f.gather(); err != nil {
 			return err
 		}
 		if len(f.out) > 0 {
@@ -45,12 +39,24 @@ func (f *front) drain() error {
 			return errClosing
 		default:
 		}
-		var err error
-		if more, err = f.tx.More(); err != nil {
-			return err
-		}
 	}
 	return nil
+}
+
+// gather makes frames of what waits in the ring, as many as are sent at once,
+// and reports whether there is more.
+func (f *front) gather() (more bool, err error) {
+	f.txMem.Lock()
+	defer f.txMem.Unlock()
+	for some := true; some && len(f.out) < sendAt; {
+		if some, err = f.take(); err != nil {
+			return false, err
+		}
+	}
+	if err := push(f.tx, f.txChannel); err != nil {
+		return false, err
+	}
+	return f.tx.More()
 }
 
 // push shows the front end its answers.
