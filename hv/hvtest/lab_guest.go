@@ -15,10 +15,10 @@ var guestInit []byte
 
 // guestDHCP is what udhcpc runs.
 const guestDHCP = `#!/bin/busybox sh
-[ "$1" = bound ] || exit 0
-ifconfig $interface $ip netmask $subnet
-route add default gw $router
-echo "nameserver $dns" >/tmp/resolv.conf
+case $1 in
+deconfig) ifconfig $interface up ;;
+bound) ifconfig $interface $ip netmask $subnet && route add default gw $router ;;
+esac
 `
 
 // GuestReady is what guestInit says when it takes commands. It reads them line

@@ -97,7 +97,7 @@ func (n *network) connect(s hv.Spec, h *hv.Host) {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		n.t.Cleanup(func() { r.(io.Closer).Close() })
+		n.t.Cleanup(func() { r.Close() })
 		h.NICs = append(h.NICs, socket)
 	}
 }
@@ -171,7 +171,7 @@ func TestGuestNetwork(t *testing.T) {
 	exchange()
 	n.kill()
 	n.start()
-	l.Run("for i in $(seq 100); do wget -q -T 10 -O /dev/null " + url + " && return 0; sleep 0.2; done; false")
+	l.Run("(for i in $(seq 100); do timeout 30 wget -q -O /dev/null " + url + " && exit; sleep 0.2; done; exit 1)")
 	exchange()
 
 	stats, err := l.Machine.Stats(t.Context())

@@ -136,7 +136,7 @@ func TestGuestSizes(t *testing.T) {
 			if got, want := l.Run("cat /sys/devices/system/cpu/online"), fmt.Sprintf("0-%d", c.vcpus-1); got != want {
 				t.Errorf("processors online: %s, want %s", got, want)
 			}
-			l.Run(fmt.Sprintf("for i in $(seq 0 %d); do taskset -c $i true || return 1; done", c.vcpus-1))
+			l.Run(fmt.Sprintf("(for i in $(seq 0 %d); do taskset -c $i true || exit; done)", c.vcpus-1))
 			// All at once, with pipes between them: what one does wakes another.
 			l.Run(fmt.Sprintf("for i in $(seq %d); do (seq 2000 | sort -n | sha256sum >/tmp/$i) & done; wait; cat /tmp/[0-9]* | uniq | wc -l | grep -qx 1", 2*c.vcpus))
 			kib, err := strconv.ParseUint(l.Run("awk '/^MemTotal/ { print $2 }' /proc/meminfo"), 10, 64)
