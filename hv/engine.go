@@ -178,6 +178,7 @@ const (
 type Host struct {
 	Dir    string // the guest's folder
 	Cache  string // a folder, there or not, for what can be made again; guests share it
+	Work   string // the worker's folder in the guest's, which it writes into also after Confine
 	RunDir string // the runtime folder; sockets go there
 	Short  string // first 8 hex digits of the guest's uuid: the stem of socket names
 	// Hold has Launch leave the guest Paused at its first instruction; Resume starts it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -16,8 +17,8 @@ func (s *Spec) Retype(to GuestType) (notes []string, err error) {
 		return nil, fmt.Errorf("type %q: must be hvm or pvh", to)
 	case to == s.Type:
 		return nil, nil
-	case to == PVH && s.Boot.Kernel == "":
-		return nil, errors.New("a guest of type pvh boots from a kernel on this computer, and this guest boots from its disk or CD")
+	case to == PVH && s.Boot.Kernel == "" && !slices.ContainsFunc(s.Disks, func(d Disk) bool { return !d.IsCD() }):
+		return nil, errors.New("a guest of type pvh boots from its disk or from a kernel on this computer, and this guest has neither")
 	}
 	was := s.deviceNames()
 	s.Type = to
@@ -35,7 +36,9 @@ func (s *Spec) Retype(to GuestType) (notes []string, err error) {
 		}
 	}
 	old := s.Boot.Cmdline
-	s.Boot.Cmdline = PutConsole(to, renameDisks(old, names))
+	if s.Boot.Kernel != "" {
+		s.Boot.Cmdline = PutConsole(to, renameDisks(old, names))
+	}
 	if s.Boot.Cmdline != old {
 		notes = append(notes, fmt.Sprintf("The kernel's command line is now %q (it was %q).", s.Boot.Cmdline, old))
 	}

@@ -102,6 +102,9 @@ type Boot struct {
 	Initrd  string `json:"initrd,omitempty"`
 	Cmdline string `json:"cmdline,omitempty"`
 	Order   string `json:"order,omitempty"`
+	// Entry is the entry of the boot loader's menu on the guest's disk that a pvh
+	// guest without a Kernel takes: its id or title; empty: the boot loader's choice.
+	Entry string `json:"entry,omitempty"`
 }
 
 // Image formats and disk modes, buses and kinds. The format of an image is

@@ -87,15 +87,17 @@ func (s *Service) plan(want api.NewGuest) (*draft, error) {
 // the console that it has.
 func planPVH(spec *hv.Spec, want api.NewGuest) error {
 	switch {
-	case want.Kernel == "":
-		return refuse("source", "a guest of type pvh boots from a kernel on this computer", "choose a kernel, or the type hvm")
+	case want.Kernel == "" && want.Disk == "":
+		return refuse("source", "a guest of type pvh boots from a disk that has a system on it, or from a kernel on this computer", "choose a disk or a kernel, or the type hvm")
 	case want.Firmware != "":
 		return refuse("firmware", "a guest of type pvh has no firmware", "leave the firmware out, or choose the type hvm")
 	case want.Display != "" && want.Display != "none" || want.Audio:
 		return refuse("display", "a guest of type pvh has Xen's own screen or none, and no sound card", "leave them out, or choose the type hvm")
 	}
 	spec.Firmware, spec.Display = "", hv.Display{Adapter: want.Display}
-	spec.Boot.Cmdline = hv.PutConsole(hv.PVH, want.Cmdline)
+	if want.Kernel != "" {
+		spec.Boot.Cmdline = hv.PutConsole(hv.PVH, want.Cmdline)
+	}
 	return nil
 }
 

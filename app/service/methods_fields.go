@@ -103,6 +103,7 @@ func (s *Service) registerText(srv *rpc.Server) {
 		"PV_kernel":              func(p *hv.Spec) *string { return &p.Boot.Kernel },
 		"PV_ramdisk":             func(p *hv.Spec) *string { return &p.Boot.Initrd },
 		"PV_args":                func(p *hv.Spec) *string { return &p.Boot.Cmdline },
+		"PV_bootloader_args":     func(p *hv.Spec) *string { return &p.Boot.Entry }, // of the boot loader's menu on the disk
 		"actions_after_shutdown": func(p *hv.Spec) *string { return &p.OnPoweroff },
 		"actions_after_reboot":   func(p *hv.Spec) *string { return &p.OnReboot },
 		"actions_after_crash":    func(p *hv.Spec) *string { return &p.OnCrash },

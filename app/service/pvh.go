@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/service/rpc"
@@ -11,8 +12,8 @@ import (
 // checkPVH says why the native engine cannot run the guest here. Without an
 // accelerator the error tells as what the guest can be run instead.
 func checkPVH(g *guest, spec *hv.Spec, host hostVerdict) error {
-	if spec.Boot.Kernel == "" {
-		return startFailed(g, "boot", "a guest of type pvh boots from a kernel on this computer, and none is chosen", "choose one in the guest's settings")
+	if spec.Boot.Kernel == "" && !slices.ContainsFunc(spec.Disks, func(d hv.Disk) bool { return !d.IsCD() }) {
+		return startFailed(g, "boot", "a guest of type pvh boots from its disk or from a kernel on this computer, and has neither", "choose one in the guest's settings")
 	}
 	if _, v := hv.NativeVerdict(host.accel); !v.Usable {
 		cure, runAs := v.Cure, ""

@@ -160,5 +160,7 @@ func TestPVHRefuses(t *testing.T) {
 		wantCode(t, c.plugin(nil, api.FnCreate, n), api.ErrRefused, "pvh")
 	}
 	ref := c.create(api.NewGuest{Name: "disk", DiskSize: 1 << 20})
-	wantCode(t, c.plugin(nil, api.FnRetype, api.Retype{VM: ref, Type: "pvh"}), api.ErrRefused, "boots from its disk")
+	if err := c.plugin(nil, api.FnRetype, api.Retype{VM: ref, Type: "pvh"}); err != nil {
+		t.Errorf("a guest with a disk, which may have a kernel on it: %v", err)
+	}
 }

@@ -121,6 +121,7 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	vm.ActionsAfterCrash = strings.Replace(orElse(spec.OnCrash, hv.EndDestroy), "coredump-", "coredump_and_", 1) // XenAPI's on_crash_behaviour
 	vm.DomainType = string(spec.Type)
 	vm.PVKernel, vm.PVRamdisk, vm.PVArgs = spec.Boot.Kernel, spec.Boot.Initrd, spec.Boot.Cmdline
+	vm.PVBootloaderArgs = spec.Boot.Entry
 	if spec.Type == hv.HVM {
 		vm.HVMBootPolicy = "BIOS order"
 		vm.HVMBootParams[api.KeyOrder] = orElse(spec.Boot.Order, "cd")

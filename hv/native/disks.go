@@ -28,6 +28,7 @@ func (g *Guest) openDisks(ctx context.Context) error {
 			Log: g.host.Log, Event: g.events.Put, Full: func() { go g.pauseFull(d.UUID) },
 		}, file)
 		g.disks[d.UUID] = disk
+		g.bootsFrom(d, file)
 		g.config.Devices = append(g.config.Devices, disk)
 	}
 	return nil

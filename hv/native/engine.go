@@ -49,8 +49,8 @@ func (*Engine) Check(s hv.Spec) error {
 	if s.Type != hv.PVH {
 		return fmt.Errorf("type %s: the native engine runs guests of type pvh: %w", s.Type, hv.ErrUnsupported)
 	}
-	if s.Boot.Kernel == "" {
-		return fmt.Errorf("a guest of type pvh boots from a kernel on this computer, and none is chosen: choose one in its settings")
+	if s.Boot.Kernel == "" && !hasDisk(s) {
+		return fmt.Errorf("a guest of type pvh boots from its disk or from a kernel on this computer, and has neither: choose one in its settings")
 	}
 	if s.VCPUs > xen.MaxVCPUs {
 		return fmt.Errorf("%d processors: a guest of type pvh can have %d", s.VCPUs, xen.MaxVCPUs)
@@ -155,6 +155,11 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 	if err := g.openDevices(ctx); err != nil {
 		return nil, err
 	}
+	if s.Boot.Kernel == "" && h.Restore == "" { // a restart reads the disk anyway
+		if err := g.loadFromDisk(ctx, &g.config); err != nil {
+			return nil, staged(stageKernel, err, "")
+		}
+	}
 	if g.hyp, err = e.open(); err != nil {
 		return nil, staged(stageAccel, err, "run the guest as hvm, which QEMU can emulate, or see what \"hxen doctor\" says of the accelerator")
 	}
@@ -164,6 +169,9 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 // openKernel opens what the guest is started with.
 func (g *Guest) openKernel(ctx context.Context) error {
 	boot := g.spec.Boot
+	if boot.Kernel == "" { // it is on the guest's disk
+		return nil
+	}
 	file, kernel, err := OpenKernel(ctx, boot.Kernel, g.host.Cache, g.progress("unpacking the kernel"))
 	if err != nil {
 		return staged(stageKernel, err, "")

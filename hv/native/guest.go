@@ -12,6 +12,7 @@ import (
 	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/backend/blk"
 	"github.com/hxen-project/hxen/hv/backend/fb"
+	"github.com/hxen-project/hxen/hv/bootdisk"
 	"github.com/hxen-project/hxen/hv/xen"
 )
 
@@ -32,6 +33,13 @@ type Guest struct {
 	reason    hv.ExitReason // valid after gone
 	fault     error         // valid after gone
 
+	// What loading from the guest's own disks takes: the disks, a context that ends
+	// with the guest's power, and what is open until the machine has started.
+	bootDisks []bootdisk.Disk // fixed once the devices are open
+	ctx       context.Context
+	cancel    context.CancelFunc
+	boot      []io.Closer
+
 	mu        sync.Mutex
 	machine   *Machine // guarded by mu; the present one
 	resets    bool     // guarded by mu; its end is our reset
@@ -47,10 +55,12 @@ var (
 )
 
 func newGuest(s hv.Spec, h hv.Host) *Guest {
-	return &Guest{
+	g := &Guest{
 		spec: s, host: h, events: hv.NewEventQueue(), line: newLine(),
 		disks: map[string]*blk.Disk{}, gone: make(chan struct{}),
 	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	return g
 }
 
 // confine takes from this process what only a launch needs; a restart of the
@@ -69,6 +79,8 @@ func (g *Guest) confine() error {
 
 // free gives back what prepare has opened.
 func (g *Guest) free() {
+	g.cancel()
+	g.closeBoot()
 	for _, d := range g.config.Devices {
 		if err := d.Close(); err != nil {
 			g.host.Log.Warn("close a device of the guest", "err", err)
@@ -99,6 +111,7 @@ func (g *Guest) abandon() {
 
 // begin follows the guest's first machine.
 func (g *Guest) begin(m *Machine) {
+	g.closeBoot()
 	g.machine = m
 	g.line.plug(m.console)
 	go g.follow()
@@ -128,24 +141,29 @@ func (g *Guest) follow() {
 }
 
 // restart starts the guest's next machine after one that ended by a restart,
-// unless there is to be none; the reason is then how the guest ended.
+// unless there is to be none; the reason is then how the guest ended. A guest that
+// boots from its disk has it read again: it may have put another kernel there.
 func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
+	if reason := g.mayRestart(); reason != "" {
+		return reason, nil
+	}
+	c := g.config
+	if g.spec.Boot.Kernel == "" {
+		err := g.loadFromDisk(g.ctx, &c)
+		defer g.closeBoot()
+		if err != nil && g.ctx.Err() == nil {
+			return hv.ExitFailed, fmt.Errorf("restart the guest: %w", err)
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.destroyed {
 		return hv.ExitDestroyed, nil
 	}
-	if !g.resets {
-		g.events.Put(hv.Event{Kind: hv.EventReboot, Text: "the guest restarted itself"})
-		if g.spec.OnReboot == "destroy" {
-			return hv.ExitReboot, nil
-		}
-	}
 	g.resets = false
-	if g.config.Kernel == nil {
+	if c.Kernel == nil {
 		return hv.ExitFailed, errors.New("restart the guest: its kernel could not be opened when it was restored")
 	}
-	c := g.config
 	c.Hold = old.gate.held()
 	m, err := Start(g.hyp, c)
 	if err != nil {
@@ -154,6 +172,23 @@ func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
 	g.machine = m
 	g.line.plug(m.console)
 	return "", nil
+}
+
+// mayRestart tells of a restart, and why there is to be none.
+func (g *Guest) mayRestart() hv.ExitReason {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.destroyed:
+		return hv.ExitDestroyed
+	case g.resets:
+		return ""
+	}
+	g.events.Put(hv.Event{Kind: hv.EventReboot, Text: "the guest restarted itself"})
+	if g.spec.OnReboot == "destroy" {
+		return hv.ExitReboot
+	}
+	return ""
 }
 
 func (g *Guest) notice(text string) { g.events.Put(hv.Event{Kind: hv.EventNotice, Text: text}) }
@@ -233,6 +268,7 @@ func (g *Guest) Stop(ctx context.Context, how hv.StopHow) error {
 
 // destroy takes the guest's power, and keeps it from a restart.
 func (g *Guest) destroy() {
+	g.cancel()
 	g.mu.Lock()
 	g.destroyed = true
 	m := g.machine

@@ -20,7 +20,7 @@ func OpenKernel(ctx context.Context, path, dir string, progress func(done, total
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the kernel: %w", err)
 	}
-	k, f, err := openKernel(ctx, src, dir, progress)
+	k, f, err := openKernelFile(ctx, src, dir, progress)
 	if f != src {
 		src.Close()
 	}
@@ -30,7 +30,7 @@ func OpenKernel(ctx context.Context, path, dir string, progress func(done, total
 	return f, k, nil
 }
 
-func openKernel(ctx context.Context, src *os.File, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
+func openKernelFile(ctx context.Context, src *os.File, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
 	info, err := src.Stat()
 	if err != nil {
 		return nil, nil, err
@@ -38,15 +38,25 @@ func openKernel(ctx context.Context, src *os.File, dir string, progress func(don
 	if !info.Mode().IsRegular() {
 		return nil, nil, errors.New("it is not a plain file")
 	}
-	p, err := findPayload(src, info.Size())
+	k, f, err := openKernel(ctx, src, info.Size(), dir, progress)
+	if f == nil && err == nil {
+		f = src
+	}
+	return k, f, err
+}
+
+// openKernel opens the kernel in src, of size bytes. Without a file it is an ELF
+// file as it is, in src.
+func openKernel(ctx context.Context, src io.ReaderAt, size int64, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
+	p, err := findPayload(src, size)
 	if errors.Is(err, errIsELF) {
-		k, err := ParseELF(src, info.Size())
-		return k, src, err
+		k, err := ParseELF(src, size)
+		return k, nil, err
 	} else if err != nil {
 		return nil, nil, err
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(src, 0, info.Size())); err != nil {
+	if _, err := io.Copy(sum, io.NewSectionReader(src, 0, size)); err != nil {
 		return nil, nil, fmt.Errorf("read it: %w", err)
 	}
 	kept := filepath.Join(dir, hex.EncodeToString(sum.Sum(nil))+".elf")

@@ -174,7 +174,7 @@ func (s *started) timeOf(pid int) string {
 // host is the port from the engine to this machine.
 func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors *doors, log *slog.Logger) hv.Host {
 	h := hv.Host{
-		Dir: g.Dir, Cache: cache, RunDir: g.Run, Short: g.ID, Log: log, Dial: doors.dial,
+		Dir: g.Dir, Cache: cache, Work: g.Worker(), RunDir: g.Run, Short: g.ID, Log: log, Dial: doors.dial,
 		Start: func(c hv.Command) (hv.Process, error) {
 			return children.start(proc.Command{
 				Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir,

@@ -1,0 +1,138 @@
+package native
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/backend/fb"
+	"github.com/hxen-project/hxen/hv/hvtest"
+	"github.com/hxen-project/hxen/hv/xenabi"
+)
+
+// diskWith writes a file system with two kernels, the second only if more is set,
+// and GRUB's menu of them.
+func diskWith(t *testing.T, path string, kernel []byte, more bool) {
+	t.Helper()
+	dir := t.TempDir()
+	menu := "set default=0\n"
+	versions := []string{"1"}
+	if more {
+		versions = []string{"2", "1"}
+	}
+	put := func(name string, b []byte) {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range versions {
+		put("boot/vmlinuz-"+v, kernel)
+		put("boot/initrd-"+v, []byte("initrd "+v))
+		menu += fmt.Sprintf("menuentry 'Linux %[1]s' --id e%[1]s {\nlinux /boot/vmlinuz-%[1]s root=UUID=x console=ttyS0 v=%[1]s\ninitrd /boot/initrd-%[1]s\n}\n", v)
+	}
+	put("boot/grub/grub.cfg", []byte(menu))
+	fs := filepath.Join(t.TempDir(), "fs")
+	out, err := exec.CommandContext(t.Context(), "/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, fs, "16M").CombinedOutput()
+	if err != nil {
+		t.Fatalf("mke2fs: %v\n%s", err, out)
+	}
+	b, err := os.ReadFile(fs)
+	if err == nil {
+		err = os.WriteFile(path, b, 0o600) // over what a guest may have open
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startedWith is the command line and the ramdisk that a guest finds.
+func startedWith(c *hvtest.FakeCPU) string {
+	info := load[xenabi.StartInfo](c, c.Regs().RBX)
+	line := make([]byte, 200)
+	c.Load(info.CmdlinePaddr, line)
+	line, _, _ = bytes.Cut(line, []byte{0})
+	module := load[xenabi.ModlistEntry](c, info.ModlistPaddr)
+	initrd := make([]byte, module.Size)
+	c.Load(module.Paddr, initrd)
+	return string(line) + ", " + string(initrd)
+}
+
+// TestBootFromDisk: a guest without a kernel on the host boots its disk's, and
+// after a restart the one that it has put there meanwhile.
+func TestBootFromDisk(t *testing.T) {
+	s := testSpec(t)
+	kernel, err := os.ReadFile(s.Boot.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "disk")
+	diskWith(t, path, kernel, false)
+	s.Boot = hv.Boot{}
+	s.Disks = []hv.Disk{{UUID: diskID, Path: path, Format: hv.Raw, Mode: hv.ReadWrite}}
+	run := func(s hv.Spec, restart bool) []string {
+		var seen []string
+		_, ended := launchFake(t, s, false, func(c *hvtest.FakeCPU) {
+			seen = append(seen, startedWith(c))
+			if restart && len(seen) == 1 {
+				diskWith(t, path, kernel, true)
+				shutdown(c, xenabi.SHUTDOWN_reboot)
+			}
+			shutdown(c, xenabi.SHUTDOWN_poweroff)
+		})
+		if reason, _ := ended(); reason != hv.ExitPoweroff {
+			t.Errorf("it ended as %s", reason)
+		}
+		return seen
+	}
+	one, two := "root=UUID=x v=1 console=hvc0 "+fb.KernelOption+", initrd 1", "root=UUID=x v=2 console=hvc0 "+fb.KernelOption+", initrd 2"
+	if got := strings.Join(run(s, true), "; "); got != one+"; "+two {
+		t.Errorf("the guest was started with %s", got)
+	}
+	s.Boot.Entry = "e1"
+	if got := strings.Join(run(s, false), "; "); got != one {
+		t.Errorf("with the entry chosen it was started with %s", got)
+	}
+	s.Boot.Entry = "e3"
+	if _, err := New(nil).Launch(t.Context(), s, hv.Host{Dir: t.TempDir(), Work: t.TempDir(), OpenDisk: openFile}); err == nil || !strings.Contains(err.Error(), `"e2", "e1"`) {
+		t.Errorf("an entry that is not there: %v", err)
+	}
+}
+
+// plainFile is a file of the host as a guest's disk.
+type plainFile struct {
+	hv.DiskFile
+	*os.File
+	size int64
+}
+
+func openFile(path string, _ bool) (hv.DiskFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	return plainFile{File: f, size: st.Size()}, err
+}
+
+func (f plainFile) Size() int64  { return f.size }
+func (f plainFile) Close() error { return f.File.Close() }
+
+func (f plainFile) ReadV(bufs [][]byte, off int64) error {
+	for _, b := range bufs {
+		if _, err := f.ReadAt(b, off); err != nil {
+			return err
+		}
+		off += int64(len(b))
+	}
+	return nil
+}
