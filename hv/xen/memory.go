@@ -113,23 +113,28 @@ func (d *Domain) removeFromPhysmap(c *Call) int64 {
 	if !d.self(a.Domid) {
 		return wrongDomain(a.Domid)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.shared.Valid() && d.shared.In(d.cfg.Memory) && d.shared.GFN() == a.Gpfn {
-		page, _ := d.limbo.Page(0)
-		d.moveShared(page)
+	if d.removeXen(a.Gpfn) || d.discard(a.Gpfn, 0) {
 		return 0
 	}
+	return -xenabi.XEN_EINVAL
+}
+
+// removeXen takes a page of Xen's own away, if that is what lies at gfn.
+func (d *Domain) removeXen(gfn uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shared.Valid() && d.shared.In(d.cfg.Memory) && d.shared.GFN() == gfn {
+		page, _ := d.limbo.Page(0)
+		d.moveShared(page)
+		return true
+	}
 	for i, p := range d.grants {
-		if p.Valid() && p.GFN() == a.Gpfn {
+		if p.Valid() && p.GFN() == gfn {
 			d.grants[i] = guestmem.Page{}
-			return 0
+			return true
 		}
 	}
-	if !d.discard(a.Gpfn, 0) {
-		return -xenabi.XEN_EINVAL
-	}
-	return 0
+	return false
 }
 
 func (d *Domain) memoryMap(c *Call) int64 {
@@ -195,13 +200,18 @@ func (d *Domain) reservation(c *Call, f func(gfn uint64, order uint) bool) int64
 }
 
 // discard gives an extent of RAM back. Its pages stay mapped and read as
-// zeros: a guest that touches them all the same must not fault.
+// zeros: a guest that touches them all the same must not fault. Pages that the
+// guest has given up already are no longer its own.
 func (d *Domain) discard(gfn uint64, order uint) bool {
 	n := uint64(guestmem.PageSize) << order
 	if gfn >= 1<<40 || !d.cfg.Memory.Backed(gfn<<guestmem.PageShift, n) {
 		return false
 	}
-	return d.cfg.Discard == nil || d.cfg.Discard(gfn<<guestmem.PageShift, n) == nil
+	d.mu.Lock()
+	gone := d.gone.any(gfn, 1<<order)
+	d.gone.set(gfn, 1<<order, true)
+	d.mu.Unlock()
+	return !gone && (d.cfg.Discard == nil || d.cfg.Discard(gfn<<guestmem.PageShift, n) == nil)
 }
 
 func (d *Domain) populate(gfn uint64, order uint) bool {
@@ -213,5 +223,41 @@ func (d *Domain) populate(gfn uint64, order uint) bool {
 			return false
 		}
 	}
+	d.mu.Lock()
+	d.gone.set(gfn, 1<<order, false)
+	d.mu.Unlock()
 	return true
+}
+
+// gfnSet is a set of page numbers, most of which lie close together.
+type gfnSet map[uint64]*[64]uint64
+
+func (s *gfnSet) set(from, n uint64, in bool) {
+	for i := from; i < from+n; i++ {
+		w := (*s)[i>>12]
+		switch {
+		case w == nil && !in:
+			continue
+		case w == nil:
+			if *s == nil {
+				*s = gfnSet{}
+			}
+			w = new([64]uint64)
+			(*s)[i>>12] = w
+		}
+		if bit := uint64(1) << (i & 63); in {
+			w[i>>6&63] |= bit
+		} else {
+			w[i>>6&63] &^= bit
+		}
+	}
+}
+
+func (s gfnSet) any(from, n uint64) bool {
+	for i := from; i < from+n; i++ {
+		if w := s[i>>12]; w != nil && w[i>>6&63]>>(i&63)&1 != 0 {
+			return true
+		}
+	}
+	return false
 }

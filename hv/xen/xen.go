@@ -85,6 +85,7 @@ type Domain struct {
 	layout xenabi.SharedInfo            // guarded by mu
 	params [xenabi.HVM_NR_PARAMS]uint64 // guarded by mu, but for the store's and console's, which stay
 	grants []guestmem.Page              // guarded by mu; the table's frames, zero Page where the guest maps none
+	gone   gfnSet                       // guarded by mu; gfns that the guest has given up and not taken back
 	wall   time.Time                    // guarded by mu; time of day at system time 0
 	closed bool                         // guarded by mu
 
@@ -257,7 +258,9 @@ func (d *Domain) dispatch(c *Call) Action {
 		c.Result = d.hvmOp(c)
 	case xenabi.HYPERVISOR_grant_table_op:
 		c.Result = d.grantTableOp(c)
-	default: // vm_assist, physdev_op, sysctl, domctl, argo_op, xenpmu_op ... among them
+	case xenabi.HYPERVISOR_sysctl, xenabi.HYPERVISOR_domctl, xenabi.HYPERVISOR_platform_op: // domain 0's
+		c.Result = -xenabi.XEN_EPERM
+	default: // vm_assist, physdev_op, argo_op, xenpmu_op ... among them
 		c.Result = -xenabi.XEN_ENOSYS
 	}
 	return Continue

@@ -712,6 +712,9 @@ func TestMemoryOps(t *testing.T) {
 	if l.word(0x61000) != 0 {
 		t.Error("a page that was given up keeps its content")
 	}
+	l.want("decrease again", call(l, 0, &r, xenabi.HYPERVISOR_memory_op, 1), 0)
+	l.want("populate", call(l, 0, &r, xenabi.HYPERVISOR_memory_op, 6), 2)
+	l.want("decrease of what was taken back", call(l, 0, &r, xenabi.HYPERVISOR_memory_op, 1), 2)
 	l.want("populate", call(l, 0, &r, xenabi.HYPERVISOR_memory_op, 6), 2)
 	r.ExtentOrder = 40
 	l.want("a huge order", call(l, 0, &r, xenabi.HYPERVISOR_memory_op, 1), 0)
@@ -780,7 +783,11 @@ func TestRefusals(t *testing.T) {
 	c := &Call{Nr: xenabi.HYPERVISOR_xen_version, Long: true, CPL: 3, Paging: noPaging}
 	l.Hypercall(c)
 	l.want("from user space", c.Result, -1)
-	for _, nr := range []uint64{0, 33, 35, 36, 39, 40, 41, 1 << 40, ^uint64(0)} {
+	for _, nr := range []uint64{xenabi.HYPERVISOR_sysctl, xenabi.HYPERVISOR_domctl, xenabi.HYPERVISOR_platform_op} {
+		got, _ := l.on(0, nr)
+		l.want("a call of domain 0's", got, -1)
+	}
+	for _, nr := range []uint64{0, 33, 39, 40, 41, 1 << 40, ^uint64(0)} {
 		got, a := l.on(0, nr)
 		l.want("unknown call", got, -38)
 		if a != Continue {

@@ -2,6 +2,7 @@ package xenabi
 
 // Hypercall numbers, xen.h.
 const (
+	HYPERVISOR_platform_op      = 7
 	HYPERVISOR_memory_op        = 12
 	HYPERVISOR_multicall        = 13
 	HYPERVISOR_set_timer_op     = 15
