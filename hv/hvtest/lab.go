@@ -21,7 +21,10 @@ import (
 type Lab struct {
 	Kernel string // Debian's package that depends on the newest kernel of a line
 	// Files are seen there, read-only: path below /lab -> file or folder here.
-	Files   map[string]string
+	Files map[string]string
+	// Disks are images that are whole disks there, /dev/nvme1n1 and so on. What is
+	// written to them is forgotten.
+	Disks   []string
 	Script  string // shell commands; BusyBox is all there is beside Files
 	Timeout time.Duration
 	// Icount has the one processor do an instruction in a nanosecond and pass
@@ -175,6 +178,10 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 		"-drive", "file=" + image + ",if=none,id=lab,format=raw,snapshot=on", "-device", "nvme,drive=lab,serial=lab",
 		// tsc=reliable: TCG's counters are one, which Linux cannot know.
 		"-kernel", KernelFile(t, l.Kernel), "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc"})
+	for i, d := range l.Disks {
+		id := fmt.Sprintf("disk%d", i)
+		args = append(args, "-drive", "file="+d+",if=none,id="+id+",format=raw,snapshot=on", "-device", "nvme,drive="+id+",serial="+id)
+	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer
