@@ -81,7 +81,7 @@ func TestBootFromDisk(t *testing.T) {
 	s.Disks = []hv.Disk{{UUID: diskID, Path: path, Format: hv.Raw, Mode: hv.ReadWrite}}
 	run := func(s hv.Spec, restart bool) []string {
 		var seen []string
-		_, ended := launchFake(t, s, false, func(c *hvtest.FakeCPU) {
+		_, ended := launchFakeOn(t, hv.Host{OpenDisk: openHostFile}, s, func(c *hvtest.FakeCPU) {
 			seen = append(seen, startedWith(c))
 			if restart && len(seen) == 1 {
 				diskWith(t, path, kernel, true)
@@ -103,36 +103,7 @@ func TestBootFromDisk(t *testing.T) {
 		t.Errorf("with the entry chosen it was started with %s", got)
 	}
 	s.Boot.Entry = "e3"
-	if _, err := New(nil).Launch(t.Context(), s, hv.Host{Dir: t.TempDir(), Work: t.TempDir(), OpenDisk: openFile}); err == nil || !strings.Contains(err.Error(), `"e2", "e1"`) {
+	if _, err := New(nil).Launch(t.Context(), s, hv.Host{Dir: t.TempDir(), Work: t.TempDir(), OpenDisk: openHostFile}); err == nil || !strings.Contains(err.Error(), `"e2", "e1"`) {
 		t.Errorf("an entry that is not there: %v", err)
 	}
-}
-
-// plainFile is a file of the host as a guest's disk.
-type plainFile struct {
-	hv.DiskFile
-	*os.File
-	size int64
-}
-
-func openFile(path string, _ bool) (hv.DiskFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	return plainFile{File: f, size: st.Size()}, err
-}
-
-func (f plainFile) Size() int64  { return f.size }
-func (f plainFile) Close() error { return f.File.Close() }
-
-func (f plainFile) ReadV(bufs [][]byte, off int64) error {
-	for _, b := range bufs {
-		if _, err := f.ReadAt(b, off); err != nil {
-			return err
-		}
-		off += int64(len(b))
-	}
-	return nil
 }

@@ -45,7 +45,7 @@ func launchFake(t *testing.T, s hv.Spec, hold bool, program func(*hvtest.FakeCPU
 // launchFakeOn is launchFake on a host with more to offer.
 func launchFakeOn(t *testing.T, host hv.Host, s hv.Spec, program func(*hvtest.FakeCPU)) (m hv.Machine, ended func() (hv.ExitReason, []hv.Event)) {
 	t.Helper()
-	host.Dir, host.Cache = t.TempDir(), t.TempDir()
+	host.Dir, host.Cache, host.Work = t.TempDir(), t.TempDir(), t.TempDir()
 	engine := New(func() (accel.Hypervisor, error) {
 		return &hvtest.FakeAccel{Programs: map[uint64]func(*hvtest.FakeCPU){entry: program}}, nil
 	})
