@@ -41,7 +41,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"new", "x", "--iso", "a", "--disk", "b"}, exitUsage, "cannot be used together"},
 		{[]string{"new", "x", "--disk-size", "1G", "--forward", "22"}, exitUsage, "2222:22"},
 		{[]string{"new", "x", "--type", "pv", "--kernel", "k"}, exitUsage, "hvm or pvh"},
-		{[]string{"new", "x", "--type", "pvh", "--disk", "d"}, exitUsage, "--kernel"},
+		{[]string{"new", "x", "--type", "pvh", "--disk-size", "1G"}, exitUsage, "--kernel"},
 		{[]string{"new", "x", "--iso", "a", "--kernel", "b"}, exitUsage, "cannot be used together"},
 		{[]string{"retype", "x", "pv"}, exitUsage, "hvm or pvh"},
 		{[]string{"service"}, exitFailed, "no service in this test"},

@@ -28,12 +28,14 @@ A guest of type hvm, the default, is a whole machine, run by QEMU. A guest of
 type pvh is a Linux kernel made for Xen (CONFIG_PVH, as distributions' kernels
 are), run by HXEN itself: it starts at once and needs little, has a serial
 console (hvc0) and no screen, calls its disks xvda, xvdb ..., and needs hardware
-virtualisation. "hxen retype" changes the type later.`),
+virtualisation. Without --kernel it boots what the boot loader's configuration on
+its disk (GRUB, BLS, extlinux) says. "hxen retype" changes the type later.`),
 		Example: `  hxen new web --iso debian.iso --disk-size 20G --memory 2G --vcpus 2
   hxen new old --disk old.qcow2 --copy --firmware uefi
   hxen new tiny --kernel vmlinuz --initrd initrd.gz --cmdline console=ttyS0
   hxen new quick --type pvh --kernel vmlinuz --initrd initrd.gz
   hxen new root --type pvh --kernel vmlinuz --disk root.img --cmdline root=/dev/xvda
+  hxen new cloud --type pvh --disk debian-cloud.qcow2 --copy
   hxen new www --disk www.qcow2 --forward 8080:80 --forward 2222:22`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g.Name, g.Memory, g.DiskSize = args[0], int64(memory), int64(disk)
@@ -117,8 +119,8 @@ func checkNew(g api.NewGuest) error {
 	switch {
 	case g.Type != "" && !slices.Contains(guestTypes, g.Type):
 		return usage("--type is hvm or pvh, not %q", g.Type)
-	case g.Type == "pvh" && g.Kernel == "":
-		return usage("a guest of type pvh needs --kernel")
+	case g.Type == "pvh" && g.Kernel == "" && g.Disk == "":
+		return usage("a guest of type pvh needs --kernel, or --disk with a system on it")
 	case len(sources) > 1 && g.ISO != "":
 		return usage("%s and %s cannot be used together: a guest boots from one of them", sources[0], sources[1])
 	case len(sources) == 0 && g.DiskSize == 0:

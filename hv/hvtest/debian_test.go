@@ -90,7 +90,7 @@ func newestOf(t *testing.T, pkg string) string {
 // minutes: installing a kernel is slow on a processor that is emulated twice.
 func TestLabDebian(t *testing.T) {
 	if os.Getenv("HXEN_LONG") == "" {
-		t.Skip("long: set HXEN_LONG=1, or use make test-boot")
+		t.Skip("long: HXEN_LONG=1 make test-guest")
 	}
 	hvtest.RequireLab(t)
 	files := map[string]string{}

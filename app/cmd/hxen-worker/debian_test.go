@@ -22,7 +22,7 @@ func bootDebian(t *testing.T, kernel string) *hvtest.Live {
 	t.Helper()
 	const disk = "/dev/nvme1n1"
 	if _, err := os.Stat(disk); os.Getenv("HXEN_LAB") == "" || err != nil {
-		t.Skip("the Debian disk is in the lab (make test-boot)")
+		t.Skip("the Debian disk is in the lab (HXEN_LONG=1 make test-guest)")
 	}
 	if err := hold(); err != nil {
 		t.Fatal(err)
