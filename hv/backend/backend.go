@@ -46,7 +46,8 @@ type Driver interface {
 	Disconnect()
 }
 
-// Drainer is a Driver that has requests in work after Work has returned.
+// Drainer is a Driver that may have requests in work which a Disconnect would
+// leave without an answer.
 type Drainer interface {
 	// Drain answers all requests that were taken, pushes the answers and has what
 	// they wrote on the disk. The error says why that cannot be now.
@@ -73,7 +74,8 @@ type Device struct {
 	calls  chan func()   // for Do
 	once   sync.Once
 	stop   context.CancelFunc
-	done   chan struct{} // closed when nobody serves the device any more
+	ended  <-chan struct{} // closed by stop
+	done   chan struct{}   // closed when nobody serves the device any more
 
 	// The goroutine's own.
 	link    *Link // nil: no front end is connected
@@ -104,7 +106,7 @@ func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d.stop = cancel
+	d.stop, d.ended = cancel, ctx.Done()
 	go d.serve(ctx)
 	return d, nil
 }
@@ -122,9 +124,9 @@ func (d *Device) resume(state string) error {
 	})
 }
 
-// Hold has the device stand still, with no request in work, until release is
-// called: the front end's memory does not change then. On an error nothing is
-// held; the device goes on.
+// Hold has the device stand still, with no request in work, until release or
+// Close is called: the front end's memory does not change then. On an error
+// nothing is held; the device goes on.
 func (d *Device) Hold() (release func(), err error) {
 	still, over := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -132,8 +134,13 @@ func (d *Device) Hold() (release func(), err error) {
 			err := d.drain()
 			still <- err
 			if err == nil {
-				<-over
+				select {
+				case <-over:
+				case <-d.ended:
+					return
+				}
 			}
+			d.follow() // connects again what was disconnected
 			d.Wake()
 		})
 		if !ran {
@@ -212,7 +219,7 @@ func (d *Device) serve(ctx context.Context) {
 	defer d.stop()
 	defer d.disconnect()
 	leave := d.leave
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			return
@@ -239,11 +246,13 @@ func (d *Device) serve(ctx context.Context) {
 	}
 }
 
-// drain has the driver finish what it has begun.
+// drain has the driver finish what it has begun. One that cannot loses its
+// connection, of which the front end hears nothing.
 func (d *Device) drain() error {
 	if drainer, ok := d.driver.(Drainer); ok && d.link != nil {
 		return drainer.Drain()
 	}
+	d.disconnect()
 	return nil
 }
 

@@ -26,9 +26,16 @@ func TestHold(t *testing.T) {
 	release()
 	f.Until("the answer", func() bool { return r.Take(make([]byte, entrySize)) })
 	exchange(f, r, port, 100)
-	e.expect(t, "connect")
+	for _, want := range []string{"connect", "disconnect", "connect"} {
+		e.expect(t, want)
+	}
 
-	for range 3 {
+	for i := range 3 {
+		if i > 0 { // what is held can be closed
+			if _, err := d.Hold(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		d.Close()
 		e.expect(t, "disconnect")
 		if free, err := d.Hold(); err != nil { // of nobody

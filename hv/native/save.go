@@ -31,11 +31,16 @@ func (m *Machine) Save(ctx context.Context, path string, progress func(done, tot
 	m.still.Lock()
 	defer m.still.Unlock()
 	ran := m.settle(ctx)
-	release, err := m.save(ctx, path, progress)
+	devices, rest, err := m.hold()
 	if err == nil {
-		m.end(hv.ExitSaved, nil)
+		err = m.save(ctx, path, rest.store, progress)
 	}
-	release()
+	if err == nil {
+		m.end(hv.ExitSaved, nil) // the devices stay as they are: what they do now is undone
+	} else {
+		devices()
+	}
+	rest.release()
 	if err != nil {
 		if ran {
 			m.gate.open()
@@ -112,30 +117,39 @@ func (m *Machine) onSuspend() {
 	}
 }
 
-// save writes the file while everything stands still; release lets the back ends
-// go on, and is never nil.
-func (m *Machine) save(ctx context.Context, path string, progress func(done, total int64)) (release func(), err error) {
-	// What the back ends do last they may still tell the processors of, and what
-	// those are told is in their own state.
+// heldStore is XenStore's state, with it and the console standing still.
+type heldStore struct {
+	store   xenstore.State
+	release func()
+}
+
+// hold has the back ends stand still. What they do last they may still tell the
+// processors of, and what those are told is in their own state.
+func (m *Machine) hold() (devices func(), rest heldStore, err error) {
 	var held []func()
-	release = func() {
+	devices = func() {
 		for _, free := range held {
 			free()
 		}
 	}
+	rest.release = func() {}
 	for _, d := range m.devices {
 		free, err := d.Hold()
 		if err != nil {
-			return release, err
+			return devices, rest, err
 		}
 		held = append(held, free)
 	}
-	held = append(held, m.console.Hold())
-	store, free := m.ring.Hold()
-	held = append(held, free)
+	console := m.console.Hold()
+	store, ring := m.ring.Hold()
+	return devices, heldStore{store, func() { ring(); console() }}, nil
+}
+
+// save writes the file while everything stands still.
+func (m *Machine) save(ctx context.Context, path string, store xenstore.State, progress func(done, total int64)) error {
 	s, err := m.state()
 	if err != nil {
-		return release, err
+		return err
 	}
 	s.Store = store
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -147,13 +161,11 @@ func (m *Machine) save(ctx context.Context, path string, progress func(done, tot
 		case <-ctx.Done():
 		}
 	}()
-	if err := writeFile(ctx, path, s, m.memories(), progress); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return release, err
+	err = writeFile(ctx, path, s, m.memories(), progress)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	return release, nil
+	return err
 }
 
 // writeFile makes the file at path appear whole or not at all.

@@ -65,6 +65,8 @@ type job struct {
 	took   time.Duration
 }
 
+var _ backend.Drainer = (*queue)(nil)
+
 func newQueue(d *Disk) *queue { return &queue{disk: d} }
 
 // Connect takes the ring that the front end has published.
