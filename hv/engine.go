@@ -93,6 +93,15 @@ type (
 	Resyncer interface {
 		Resync(context.Context) error
 	}
+	// Resizer changes what a running guest uses, with the guest's help: both return
+	// when it has been asked.
+	Resizer interface {
+		// SetMemory has the guest give memory back, or take back what it gave; in
+		// bytes, at most the Spec's.
+		SetMemory(ctx context.Context, bytes uint64) error
+		// SetVCPUs has the guest use the first n of the Spec's processors.
+		SetVCPUs(ctx context.Context, n int) error
+	}
 	// Agent asks the guest's own agent about the guest.
 	Agent interface {
 		GuestInfo(context.Context) (GuestInfo, error)

@@ -45,6 +45,8 @@ const (
 	OpConfigure     Operation = "changing_static_configuration"
 	OpChangeMedia   Operation = "changing_media"
 	OpSendKeys      Operation = "send_sysrq"
+	OpMemoryLive    Operation = "changing_dynamic_range"
+	OpVCPUsLive     Operation = "changing_VCPUs_live"
 )
 
 // operations is the operation table: the states that each verb accepts, in the
@@ -64,6 +66,8 @@ var operations = []struct {
 	{OpHardReboot, []PowerState{Running, Paused}},
 	{OpSendKeys, []PowerState{Running}},
 	{OpChangeMedia, []PowerState{Halted, Running, Paused}},
+	{OpMemoryLive, []PowerState{Running}},
+	{OpVCPUsLive, []PowerState{Running}},
 	{OpConfigure, []PowerState{Halted}},
 	{OpRename, []PowerState{Halted, Running, Paused, Suspended}},
 	{OpDestroy, []PowerState{Halted}},

@@ -135,6 +135,16 @@ func (c *Client) HardReboot(ctx context.Context, vm api.Ref) error {
 	return c.verb(ctx, "VM.hard_reboot", vm)
 }
 
+// SetMemory asks a running guest to use this many bytes of its memory.
+func (c *Client) SetMemory(ctx context.Context, vm api.Ref, bytes int64) error {
+	return c.verb(ctx, "VM.set_memory_dynamic_range", vm, bytes, bytes)
+}
+
+// SetVCPUs asks a running guest to use its first n processors.
+func (c *Client) SetVCPUs(ctx context.Context, vm api.Ref, n int) error {
+	return c.verb(ctx, "VM.set_VCPUs_number_live", vm, int64(n))
+}
+
 // verb runs a lifecycle method to its end.
 func (c *Client) verb(ctx context.Context, method string, params ...any) error {
 	_, err := c.do(ctx, nil, method, params...)

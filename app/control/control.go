@@ -53,6 +53,7 @@ const (
 	VerbGuestInfo  = "guest_info"  // nothing -> hv.GuestInfo
 	VerbStream     = "stream"      // Stream -> nothing; then raw bytes
 	VerbScreenshot = "screenshot"  // nothing -> Screenshot
+	VerbResize     = "resize"      // Resize -> nothing
 )
 
 // Verbs of netd.
@@ -69,6 +70,12 @@ type Hello struct {
 	Version  string `json:"version"` // of the program
 	UUID     string `json:"uuid"`    // of the guest or network; empty from the client
 	PID      int    `json:"pid"`
+}
+
+// Resize is what a running guest shall use from now on; 0 leaves it as it is.
+type Resize struct {
+	Memory uint64 `json:"memory,omitempty"` // bytes
+	VCPUs  int    `json:"vcpus,omitempty"`
 }
 
 // Launch tells a worker which guest to run.

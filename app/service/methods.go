@@ -107,6 +107,26 @@ func (s *Service) registerPower(srv *rpc.Server) {
 	quick("pause", hv.OpPause, control.VerbPause, hv.Paused)
 	quick("unpause", hv.OpUnpause, control.VerbResume, hv.Running)
 	quick("hard_reboot", hv.OpHardReboot, control.VerbReset, "")
+	resize := func(c *rpc.Call, ref api.Ref, op hv.Operation, what control.Resize) error {
+		g, end, err := s.begin(ref, op, c.Task.Ref())
+		if err != nil {
+			return err
+		}
+		defer end()
+		return s.call(c.Context(), g, control.VerbResize, what, nil)
+	}
+	srv.Register("VM.set_memory_dynamic_range", func(c *rpc.Call, ref api.Ref, least, most int64) error {
+		if least != most || most < 1 { // the guest is told one number, and no other part of the host changes it
+			return api.NewError(api.ErrValueNotSupported, "min", strconv.FormatInt(least, 10), "minimum and maximum must be the same: the memory that the guest shall have")
+		}
+		return resize(c, ref, hv.OpMemoryLive, control.Resize{Memory: uint64(most)})
+	})
+	srv.Register("VM.set_VCPUs_number_live", func(c *rpc.Call, ref api.Ref, n int64) error {
+		if n < 1 || n > 1<<16 {
+			return api.NewError(api.ErrValueNotSupported, "nvcpu", strconv.FormatInt(n, 10), "a guest has 1 processor or more")
+		}
+		return resize(c, ref, hv.OpVCPUsLive, control.Resize{VCPUs: int(n)})
+	})
 	srv.Register("VM.hard_shutdown", func(c *rpc.Call, ref api.Ref) error {
 		g, end, err := s.begin(ref, hv.OpHardShutdown, c.Task.Ref())
 		if err != nil {

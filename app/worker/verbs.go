@@ -67,6 +67,26 @@ func sendKeys(ctx context.Context, m hv.Machine, params json.RawMessage) error {
 	return k.SendKeys(ctx, p.Codes)
 }
 
+func resize(ctx context.Context, m hv.Machine, params json.RawMessage) error {
+	var p control.Resize
+	if err := json.Unmarshal(params, &p); err != nil {
+		return err
+	}
+	r, ok := m.(hv.Resizer)
+	if !ok {
+		return lacking("change the memory or the processors of a running guest")
+	}
+	if p.Memory > 0 {
+		if err := r.SetMemory(ctx, p.Memory); err != nil {
+			return err
+		}
+	}
+	if p.VCPUs > 0 {
+		return r.SetVCPUs(ctx, p.VCPUs)
+	}
+	return nil
+}
+
 func screenshot(ctx context.Context, m hv.Machine) (any, error) {
 	s, ok := m.(hv.Screenshotter)
 	if !ok {

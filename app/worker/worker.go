@@ -191,6 +191,8 @@ func (w *Worker) Handle(ctx context.Context, verb string, params json.RawMessage
 		return nil, sendKeys(ctx, m, params)
 	case control.VerbScreenshot:
 		return screenshot(ctx, m)
+	case control.VerbResize:
+		return nil, resize(ctx, m, params)
 	case control.VerbGuestInfo:
 		return guestInfo(ctx, m)
 	}

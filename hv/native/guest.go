@@ -291,10 +291,11 @@ func (g *Guest) Reset(context.Context) error {
 
 // Stats are the worker's own use of the host, which is the guest's.
 func (g *Guest) Stats(context.Context) (hv.Stats, error) {
-	if _, err := g.now("read the guest's counters"); err != nil {
+	m, err := g.now("read the guest's counters")
+	if err != nil {
 		return hv.Stats{}, err
 	}
-	s := hv.Stats{Memory: g.spec.Memory, Disks: map[string]hv.DiskStats{}, NICs: map[string]hv.NICStats{}}
+	s := hv.Stats{Memory: g.spec.Memory - m.domain.Returned(), Disks: map[string]hv.DiskStats{}, NICs: map[string]hv.NICStats{}}
 	for _, d := range g.config.Devices {
 		d.Count(&s)
 	}

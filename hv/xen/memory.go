@@ -24,14 +24,20 @@ func (d *Domain) memoryOp(c *Call) int64 {
 	case xenabi.XENMEM_memory_map:
 		return d.memoryMap(c)
 	case xenabi.XENMEM_decrease_reservation:
-		return d.reservation(c, d.discard)
+		return d.reservation(c, func(gfn uint64, order uint) bool {
+			return d.discard(gfn, order) && d.account(1<<order)
+		})
 	case xenabi.XENMEM_populate_physmap:
-		return d.reservation(c, d.populate)
+		return d.reservation(c, func(gfn uint64, order uint) bool {
+			return d.populate(gfn, order) && d.account(-1<<order)
+		})
 	case xenabi.XENMEM_increase_reservation:
 		return d.reservation(c, func(uint64, uint) bool { return false }) // PVH guests populate
 	case xenabi.XENMEM_maximum_ram_page:
 		return int64(d.cfg.Memory.End()>>guestmem.PageShift) - 1
-	case xenabi.XENMEM_current_reservation, xenabi.XENMEM_maximum_reservation:
+	case xenabi.XENMEM_current_reservation:
+		return d.forSelf(c, int64(d.cfg.RAMPages)-d.returned.Load())
+	case xenabi.XENMEM_maximum_reservation:
 		return d.forSelf(c, int64(d.cfg.RAMPages))
 	case xenabi.XENMEM_maximum_gpfn:
 		return d.forSelf(c, int64(d.cfg.Memory.End()>>guestmem.PageShift)-1)
@@ -198,6 +204,20 @@ func (d *Domain) reservation(c *Call, f func(gfn uint64, order uint) bool) int64
 	}
 	return int64(min(done, a.NrExtents))
 }
+
+// account notes pages that the guest has given back, or with a negative n taken
+// again. A guest that lies deceives itself.
+func (d *Domain) account(n int64) bool {
+	for {
+		old := d.returned.Load()
+		if d.returned.CompareAndSwap(old, max(0, min(int64(d.cfg.RAMPages), old+n))) {
+			return true
+		}
+	}
+}
+
+// Returned is how many bytes of its memory the guest has given back.
+func (d *Domain) Returned() uint64 { return uint64(d.returned.Load()) * guestmem.PageSize }
 
 // discard gives an extent of RAM back. Its pages stay mapped and read as
 // zeros: a guest that touches them all the same must not fault. Pages that the

@@ -16,6 +16,7 @@ type State struct {
 	ClockBase, ClockOffset uint64 // of system time, which goes on with the guest's TSC
 	TSCHz                  uint64
 	Long                   bool     // the guest's latched width
+	Returned               int64    // pages that it has given back
 	Params                 []uint64 // HVM_NR_PARAMS
 	Shared                 *uint64  // gfn of shared_info, if the guest has placed it
 	Limbo                  []byte   // what it has not placed
@@ -70,7 +71,7 @@ func (d *Domain) Save() State {
 	defer d.mu.Unlock()
 	s := State{
 		ClockBase: d.clock.base, ClockOffset: d.clock.offset, TSCHz: d.cfg.TSCHz,
-		Long: d.layout == xenabi.SharedInfo64, Params: slices.Clone(d.params[:]), Limbo: make([]byte, limboPages*guestmem.PageSize),
+		Returned: d.returned.Load(), Long: d.layout == xenabi.SharedInfo64, Params: slices.Clone(d.params[:]), Limbo: make([]byte, limboPages*guestmem.PageSize),
 	}
 	_ = d.limbo.Read(0, s.Limbo) // it is as long
 	if d.shared.In(d.cfg.Memory) {
@@ -147,6 +148,7 @@ func (d *Domain) restore(s State) error {
 	if len(s.VCPUs) != len(d.vcpus) || len(s.Params) != len(d.params) || len(s.Grants) > maxGrantFrames || len(s.Limbo) != limboPages*guestmem.PageSize {
 		return errSaved
 	}
+	d.account(s.Returned)
 	d.layout = xenabi.SharedInfo32
 	if s.Long {
 		d.layout = xenabi.SharedInfo64

@@ -12,6 +12,7 @@ package xen
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
@@ -88,6 +89,8 @@ type Domain struct {
 	gone   gfnSet                       // guarded by mu; gfns that the guest has given up and not taken back
 	wall   time.Time                    // guarded by mu; time of day at system time 0
 	closed bool                         // guarded by mu
+
+	returned atomic.Int64 // pages that the guest has given back
 
 	limbo *guestmem.Memory // shared_info and vcpu_info until the guest places them
 }
