@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e test-boot bench clean dist test-guest setup-build setup-run setup-test setup-bench setup-dist
+.PHONY: help run build programs cross lint test test-e2e test-boot bench clean dist test-guest test-save setup-build setup-run setup-test setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -69,6 +69,9 @@ test-boot: setup-test ## a Debian that boots with HXEN installed: guests start a
 
 test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 60m -run '^TestLab' ./hv/hvtest
+
+test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another (hours)
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^TestSaves$$' ./hv/hvtest
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 60m -run '^TestFigures' ./app/cmd/hxen

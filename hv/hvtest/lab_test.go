@@ -55,6 +55,20 @@ func TestLab(t *testing.T) {
 	}
 }
 
+// TestSaves saves and restores one guest for hours.
+func TestSaves(t *testing.T) {
+	if os.Getenv("HXEN_LONG") == "" {
+		t.Skip("make test-save runs it; TestLab has the short form")
+	}
+	hvtest.RequireLab(t)
+	const kernel = "linux-image-cloud-amd64"
+	files := map[string]string{}
+	addGuest(t, files, "0-own", kernel)
+	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour}, Binaries: []hvtest.LabBinary{
+		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", "^TestSaves$"}, Timeout: 4 * time.Hour},
+	}}.Run(t)
+}
+
 // testBinary builds a package's tests for the lab, which has no libraries.
 func testBinary(t *testing.T, path string) string {
 	out := filepath.Join(t.TempDir(), "test")

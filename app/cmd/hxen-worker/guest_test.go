@@ -26,6 +26,13 @@ import (
 
 func TestMain(m *testing.M) {
 	accel.ProbeChild()
+	if arg := os.Getenv(saveChildEnv); arg != "" {
+		if err := runSaveChild(arg); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
