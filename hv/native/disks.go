@@ -129,6 +129,9 @@ func (g *Guest) ChangeMedia(ctx context.Context, drive string, media hv.Disk) er
 	if err := g.disks[drive].Change(file); err != nil {
 		return fmt.Errorf("change the medium: %w", err)
 	}
+	g.mu.Lock()
+	g.media[drive] = media.Path
+	g.mu.Unlock()
 	words := "a CD was inserted"
 	if media.Path == "" {
 		words = "a CD drive was emptied"

@@ -137,11 +137,19 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
 		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Log: h.Log, Notice: g.notice,
 	}
+	g.config.Disks = g.disksNow
 	if h.Restore != "" {
 		if g.config.Saved, err = OpenSaved(h.Restore); err != nil {
 			return nil, staged(stageSaved, err, "")
 		}
 		g.config.Progress = g.progress("reading the saved guest")
+		disks, err := g.config.Disks()
+		if err == nil {
+			err = g.config.Saved.sameDisks(disks)
+		}
+		if err != nil {
+			return nil, staged(stageSaved, err, "")
+		}
 	}
 	if err := g.openKernel(ctx); err != nil {
 		if h.Restore == "" {

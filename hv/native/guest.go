@@ -41,10 +41,11 @@ type Guest struct {
 	boot      []io.Closer
 
 	mu        sync.Mutex
-	machine   *Machine // guarded by mu; the present one
-	resets    bool     // guarded by mu; its end is our reset
-	destroyed bool     // guarded by mu; there shall be no other
-	finished  bool     // guarded by mu; there will be no other
+	media     map[string]string // guarded by mu; paths that are in CD drives now instead of the Spec's, by the disk's uuid
+	machine   *Machine          // guarded by mu; the present one
+	resets    bool              // guarded by mu; its end is our reset
+	destroyed bool              // guarded by mu; there shall be no other
+	finished  bool              // guarded by mu; there will be no other
 }
 
 var (
@@ -57,7 +58,7 @@ var (
 func newGuest(s hv.Spec, h hv.Host) *Guest {
 	g := &Guest{
 		spec: s, host: h, events: hv.NewEventQueue(), line: newLine(),
-		disks: map[string]*blk.Disk{}, gone: make(chan struct{}),
+		disks: map[string]*blk.Disk{}, gone: make(chan struct{}), media: map[string]string{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g

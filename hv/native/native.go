@@ -41,6 +41,9 @@ type Config struct {
 
 	Devices []Device // what the guest finds on its XenBus; they outlive the machine
 
+	// Disks, if not nil, tells how the images are that a saved guest depends on.
+	Disks func() ([]savedDisk, error)
+
 	Hold bool // the processors stand still until Resume
 
 	// Ready, if not nil, is called when all that the machine needs has been made,

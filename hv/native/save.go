@@ -194,6 +194,12 @@ func (m *Machine) state() (saved, error) {
 		UUID: m.config.UUID, Name: m.config.Name, VCPUs: m.config.VCPUs, Memory: m.config.Memory,
 		Backend: m.hyp.Name(), Patched: m.caps.Patched, CPUID: m.cpuid, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation,
 	}
+	if m.config.Disks != nil {
+		var err error
+		if s.Disks, err = m.config.Disks(); err != nil {
+			return s, err
+		}
+	}
 	m.patch.Lock()
 	s.KernelFound = m.patched
 	m.patch.Unlock()

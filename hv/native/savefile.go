@@ -54,6 +54,7 @@ type saved struct {
 	TSCHz       uint64
 	Incarnation uint32
 
+	Disks      []savedDisk
 	Processors []accel.State
 	Domain     xen.State
 	Store      xenstore.State
