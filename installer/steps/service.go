@@ -27,15 +27,13 @@ const kindService = "service"
 func (*service) ID() string    { return "service" }
 func (*service) Title() string { return text.T("Setting up the service") }
 
-// arguments are those of "hxen service install" and the like.
-func (v *service) arguments(verb string) []string {
+// command is "hxen service install" and the like. Run as administrator, hxen takes
+// the account whose guests are served from sudo's variable.
+func (v *service) command(verb string) (env, args []string) {
 	if v.scope == plan.User {
-		return []string{"service", verb, "--user"}
+		return nil, []string{"service", verb, "--user"}
 	}
-	if verb == "install" {
-		return []string{"service", verb, "--account", v.account}
-	}
-	return []string{"service", verb}
+	return []string{"SUDO_USER=" + v.account}, []string{"service", verb}
 }
 
 // Check implements plan.Step. Registering is told the whole wanted state, so it
@@ -67,9 +65,9 @@ func (v *service) Undo(ctx context.Context, s *plan.Session, a plan.Act) error {
 }
 
 func (v *service) run(ctx context.Context, s *plan.Session, verb string) error {
-	args := v.arguments(verb)
+	env, args := v.command(verb)
 	s.Log("%s %s", v.program, strings.Join(args, " "))
-	out, err := v.host.Run.Run(ctx, nil, v.program, args...)
+	out, err := v.host.Run.Run(ctx, env, v.program, args...)
 	if out = strings.TrimSpace(out); out != "" {
 		s.Log("%s", out)
 	}

@@ -126,7 +126,7 @@ func (s *Setup) Defaults() plan.Options {
 			return o
 		}
 	}
-	o := plan.Options{Scope: plan.System, Account: s.Account, Service: true,
+	o := plan.Options{Scope: plan.System, Account: s.Account, Service: serviceManager(),
 		Components: []plan.Component{plan.Command, plan.Window, plan.QEMU}}
 	if !s.canAdmin() {
 		o.Scope = plan.User
