@@ -1,5 +1,5 @@
 // Package text is the string catalogue that window, wizard and command line
-// share. The English sentence is its own key, so code reads as what a person
+// share, in English and German. The English sentence is its own key, so code reads as what a person
 // sees. It knows nothing of where texts are shown.
 package text
 
@@ -7,7 +7,7 @@ import "fmt"
 
 // T returns the text for an English format string, with args filled in as by
 // fmt.Sprintf.
-func T(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+func T(format string, args ...any) string { return fmt.Sprintf(translate(format), args...) }
 
 // Size says a number of bytes in binary units, as short as is exact enough for
 // a person: "512 MiB", "1.5 GiB".

@@ -1,0 +1,109 @@
+package text
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var verb = regexp.MustCompile(`%[a-z]`)
+
+func german(t *testing.T) map[string]string {
+	b, err := files.ReadFile("de.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts map[string]string
+	if err := json.Unmarshal(b, &texts); err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+// TestGerman: every text of the installer has a German one, each German one a
+// text that some program shows, and both take the same arguments.
+func TestGerman(t *testing.T) {
+	texts, used := german(t), map[string]bool{}
+	for _, root := range []string{"../../installer", ".."} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			for _, english := range shown(f) {
+				used[english] = true
+				if _, ok := texts[english]; !ok && strings.HasPrefix(root, "../../") {
+					t.Errorf("%s: no German for %q", path, english)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for english, text := range texts {
+		if !used[english] {
+			t.Errorf("nobody shows %q", english)
+		}
+		if a, b := verb.FindAllString(english, -1), verb.FindAllString(text, -1); !slices.Equal(a, b) {
+			t.Errorf("%q takes %q, its German %q", english, a, b)
+		}
+	}
+}
+
+// shown lists the texts that a file gives to T.
+func shown(f *ast.File) (out []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) == 0 {
+			return true
+		}
+		s, ok := call.Fun.(*ast.SelectorExpr)
+		if x, isName := selected(s); !ok || !isName || x != "text" || s.Sel.Name != "T" {
+			return true
+		}
+		if lit, ok := call.Args[0].(*ast.BasicLit); ok {
+			if text, err := strconv.Unquote(lit.Value); err == nil {
+				out = append(out, text)
+			}
+		}
+		return true
+	})
+	return out
+}
+
+func selected(s *ast.SelectorExpr) (string, bool) {
+	if s == nil {
+		return "", false
+	}
+	x, ok := s.X.(*ast.Ident)
+	if !ok {
+		return "", false
+	}
+	return x.Name, true
+}
+
+func TestUse(t *testing.T) {
+	defer Use("")
+	for name, want := range map[string]string{"de_AT.UTF-8": "Abbrechen", "de": "Abbrechen", "C": "Cancel", "": "Cancel", "xx": "Cancel", Pseudo: "[Cancel]"} {
+		if Use(name); T("Cancel") != want {
+			t.Errorf("%s: %s", name, T("Cancel"))
+		}
+	}
+	Use("de")
+	if got := T("HXEN %s is installed", "1"); got != "HXEN 1 ist installiert" {
+		t.Error(got)
+	}
+}
