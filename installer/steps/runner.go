@@ -48,7 +48,7 @@ func reason(out string, err error) string {
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		lower := strings.ToLower(line)
-		if strings.HasPrefix(lower, "e:") || strings.HasPrefix(lower, "error") || strings.HasPrefix(lower, "err:") {
+		if strings.HasPrefix(lower, "e:") || strings.HasPrefix(lower, "error") || strings.HasPrefix(lower, "err:") || strings.HasPrefix(lower, "hxen:") {
 			return line
 		}
 		if line != "" {

@@ -61,7 +61,10 @@ func (v *service) Undo(ctx context.Context, s *plan.Session, a plan.Act) error {
 	if _, err := os.Stat(v.program); errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing is left that could know of it
 	}
-	return v.run(ctx, s, "uninstall")
+	if err := v.run(ctx, s, "uninstall"); err != nil {
+		s.Note(err.Error()) // what else was done has to be taken back all the same
+	}
+	return nil
 }
 
 func (v *service) run(ctx context.Context, s *plan.Session, verb string) error {

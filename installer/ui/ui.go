@@ -98,11 +98,12 @@ type wizard struct {
 	back, next, leave *button
 	stop              context.CancelFunc // of the work that goes on; nil if none does
 	progress          *progress
-	asking            bool // a question about leaving is shown
+	asking            bool         // a question about leaving is shown
+	do                func(func()) // runs something in Fyne's goroutine
 }
 
 func newWizard(ctx context.Context, a fyne.App, o Options) *wizard {
-	w := &wizard{Options: o, ctx: ctx, action: plan.Install}
+	w := &wizard{Options: o, ctx: ctx, action: plan.Install, do: fyne.Do}
 	w.win = a.NewWindow(text.T("HXEN Setup"))
 	icon := fyne.NewStaticResource("hxen.png", o.Icon)
 	a.SetIcon(icon)
@@ -300,7 +301,7 @@ func (w *wizard) work(f func(context.Context) func()) {
 	at := w.page
 	go func() {
 		then := f(ctx)
-		fyne.Do(func() {
+		w.do(func() {
 			defer cancel()
 			if w.page == at && (ctx.Err() == nil || at == working) {
 				w.stop = nil

@@ -51,7 +51,7 @@ func (w *wizard) workPage() fyne.CanvasObject {
 	w.leave.Enable()
 	w.log = nil
 	w.work(func(ctx context.Context) func() {
-		r := w.Backend.Run(ctx, w.plan, func(e plan.Event) { fyne.Do(func() { w.event(e) }) })
+		r := w.Backend.Run(ctx, w.plan, func(e plan.Event) { w.do(func() { w.event(e) }) })
 		return func() {
 			w.result = &r
 			w.leave.Enable()
