@@ -15,6 +15,7 @@ type Session struct {
 	step    Step
 	notes   []string
 	removes bool // Undo removes what stands
+	others  []Step
 }
 
 // Stands lists what earlier runs made in the present step, oldest first.
@@ -90,11 +91,11 @@ func Check(ctx context.Context, j *Journal, p Plan, steps []Step) ([]Found, erro
 }
 
 // Run does what the plan says and reports how it went; steps are the plan's, and
-// for uninstalling also every other that may have made what stands. When a step
+// others those that may have made what stands or what an interrupted run did. When a step
 // fails or ctx ends, what this run did is taken back. The last event that report
 // gets, and what Run returns, is the result.
-func Run(ctx context.Context, j *Journal, p Plan, steps []Step, report func(Event)) Result {
-	s := &Session{Plan: p, journal: j, report: report}
+func Run(ctx context.Context, j *Journal, p Plan, steps, others []Step, report func(Event)) Result {
+	s := &Session{Plan: p, journal: j, report: report, others: others}
 	r := Result{Action: p.Action, Version: p.Version, Hash: p.Hash()}
 	var err error
 	if p.Action == Uninstall {
@@ -214,7 +215,7 @@ func (s *Session) back(steps []Step, why error) error {
 // settle finishes a session whose end is written.
 func (s *Session) settle(steps []Step) error {
 	for _, a := range s.journal.acts {
-		if f, ok := find(steps, a.Step).(Finisher); ok {
+		if f, ok := find(slices.Concat(steps, s.others), a.Step).(Finisher); ok {
 			if err := f.Finish(a); err != nil {
 				return fmt.Errorf("tidy up: %w", err)
 			}
@@ -240,7 +241,7 @@ func (s *Session) undo(ctx context.Context, steps []Step, acts []Act, tell bool)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		step := find(steps, a.Step)
+		step := find(slices.Concat(steps, s.others), a.Step)
 		if step == nil {
 			return fmt.Errorf("the journal tells of a step %q that this setup does not know; use the setup of the version that is installed, or a newer one", a.Step)
 		}

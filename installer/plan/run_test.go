@@ -150,7 +150,7 @@ func (w *world) run(action Action, version string) Result {
 		return err
 	})
 	defer j.close()
-	return Run(context.Background(), j, planFor(action, version), w.steps(version), nil)
+	return Run(context.Background(), j, planFor(action, version), w.steps(version), nil, nil)
 }
 
 // tree shows what is there.
@@ -274,7 +274,7 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := Run(ctx, j, planFor(Install, "1"), w.steps("1"), func(e Event) {
+	r := Run(ctx, j, planFor(Install, "1"), w.steps("1"), nil, func(e Event) {
 		if e.Step == "write-b" {
 			cancel()
 		}
@@ -317,7 +317,7 @@ func TestUnknownStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Run(context.Background(), j, planFor(Uninstall, "1"), w.steps("1")[:1], nil)
+	r := Run(context.Background(), j, planFor(Uninstall, "1"), w.steps("1")[:1], nil, nil)
 	if r.OK || !strings.Contains(r.Error, `"write-b"`) || w.tree() != one {
 		t.Errorf("%+v\n%s", r, w.tree())
 	}

@@ -123,7 +123,7 @@ func (p *place) run(action plan.Action, payload *Payload) plan.Result {
 	o := plan.Options{Scope: plan.System, Prefix: p.prefix(), Components: []plan.Component{plan.Command}}
 	step := &files{payload: payload, tree: tr, prefix: p.prefix(), chosen: o, free: func(string) (uint64, error) { return p.free, nil }}
 	pl := plan.Plan{Format: plan.Format, Action: action, Version: payload.Version, Payload: payload.Sum, Options: o, Steps: []string{"files"}}
-	return plan.Run(context.Background(), j, pl, []plan.Step{step}, nil)
+	return plan.Run(context.Background(), j, pl, []plan.Step{step}, nil, nil)
 }
 
 // tree shows every file, folder and link below usr.

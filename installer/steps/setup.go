@@ -428,7 +428,7 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 	if err != nil {
 		r = fail(err)
 	} else {
-		r = plan.Run(ctx, j, p, steps, report)
+		r = plan.Run(ctx, j, p, steps, s.before(j), report)
 	}
 	if _, err := os.Stat(plan.Path(dir)); errors.Is(err, os.ErrNotExist) {
 		if b, err := os.ReadFile(folders); err == nil {
@@ -444,6 +444,22 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 		lock.Close()
 	}
 	return r
+}
+
+// before lists the steps of the run that made what the journal tells of.
+func (s *Setup) before(j *plan.Journal) (out []plan.Step) {
+	p, ok := j.Interrupted()
+	if !ok {
+		p, ok = j.Installed()
+	}
+	if !ok || s.validate(p.Options) != nil {
+		return nil
+	}
+	p.Action = plan.Uninstall // which has every step
+	for _, part := range s.steps(p) {
+		out = append(out, part.Step)
+	}
+	return out
 }
 
 // mkdirs is os.MkdirAll that tells which folders it made, innermost first.

@@ -189,12 +189,12 @@ func TestWhoMayImportWhom(t *testing.T) {
 				continue
 			}
 			for _, imp := range p.Imports {
-				if !allowed(rule, imp) && isProgram(path) {
+				if !allowed(rule, imp) && !isProgram(path) {
 					t.Errorf("%s: %s must not import %s", system, path, imp)
 				}
 			}
 			for _, imp := range slices.Concat(p.TestImports, p.XTestImports) {
-				if imp != p.ImportPath && !allowed(slices.Concat(rule, inTests(path)), imp) && isProgram(path) {
+				if imp != p.ImportPath && !allowed(slices.Concat(rule, inTests(path)), imp) && !isProgram(path) {
 					t.Errorf("%s: the tests of %s must not import %s", system, path, imp)
 				}
 			}
