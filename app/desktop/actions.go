@@ -42,7 +42,7 @@ func actions() []action {
 			fails: "%s could not be resumed"},
 		{label: text.T("Resume"), icon: theme.MediaPlayIcon(), op: model.OpRestore, key: fyne.KeyR, mod: ctrl,
 			fails: "%s could not go on from its saved state"},
-		{label: text.T("Save state"), icon: theme.DocumentSaveIcon(), op: model.OpSave, key: fyne.KeyS, mod: ctrl,
+		{label: text.T("Save state"), icon: theme.DocumentSaveIcon(), op: model.OpSave, key: fyne.KeyS, mod: ctrl, menu: true,
 			fails: "The state of %s could not be saved, and it goes on running"},
 		{label: text.T("Discard saved state"), icon: theme.ContentClearIcon(), op: model.OpPowerOff, menu: true, when: saved,
 			danger: "Discard the saved state of %s? It is like pulling the plug at the moment when it was saved: what it had not written to its disks is lost.",

@@ -147,7 +147,7 @@ func TestConsoleMachineMenuIsWhatIsAllowed(t *testing.T) {
 	for _, i := range c.menuFor(c.vm).Items {
 		labels = append(labels, i.Label)
 	}
-	if got := strings.Join(labels, ","); got != "Open,Resume,Power off,Reset,Settings,Rename" {
+	if got := strings.Join(labels, ","); got != "Open,Resume,Save state,Power off,Reset,Settings,Rename" {
 		t.Errorf("menu: %s", got)
 	}
 }

@@ -105,6 +105,8 @@ func (w *libraryWindow) mainMenu() *fyne.Menu {
 	return fyne.NewMenu("",
 		fyne.NewMenuItem(text.T("New virtual machine…"), func() { w.newVM("") }),
 		fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(text.T("Start with the computer…"), func() { w.showStartup() }),
+		fyne.NewMenuItem(text.T("Deleted guests…"), func() { w.showTrash() }),
 		fyne.NewMenuItem(text.T("This computer…"), func() { w.showHost() }),
 		fyne.NewMenuItem(text.T("Keyboard shortcuts…"), func() { w.showHelp() }),
 		fyne.NewMenuItem(text.T("About HXEN…"), func() { w.showAbout() }),

@@ -13,6 +13,7 @@ import (
 	"net"
 
 	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/app/client"
 )
 
 // Service is what the model needs of the service's client. Every call blocks
@@ -40,6 +41,13 @@ type Service interface {
 	InsertCD(ctx context.Context, vm api.Ref, path string) error
 	EjectCD(ctx context.Context, vm api.Ref) error
 	CancelTask(ctx context.Context, task api.Ref) error
+	// SetAutostart changes how a guest starts and stops with the host.
+	SetAutostart(ctx context.Context, vm api.Ref, a client.Autostart) error
+	// Trash lists the deleted guests; Untrash makes one a guest again; EmptyTrash
+	// erases one, or all for an empty id.
+	Trash(ctx context.Context) ([]api.Trashed, error)
+	Untrash(ctx context.Context, id string) error
+	EmptyTrash(ctx context.Context, id string) error
 
 	// DataSources are the figures of a running guest, now.
 	DataSources(ctx context.Context, vm api.Ref) ([]api.DataSource, error)

@@ -242,3 +242,29 @@ func (r *Remote) Console(ctx context.Context, vm api.Ref, protocol string) (net.
 		return c.Console(ctx, ref)
 	})
 }
+
+// SetAutostart implements Service.
+func (r *Remote) SetAutostart(ctx context.Context, vm api.Ref, a client.Autostart) error {
+	return r.do(func(c *client.Client) error { return c.SetAutostart(ctx, vm, a) })
+}
+
+// Trash implements Service.
+func (r *Remote) Trash(ctx context.Context) ([]api.Trashed, error) {
+	return get(r, func(c *client.Client) ([]api.Trashed, error) { return c.Trash(ctx) })
+}
+
+// Untrash implements Service.
+func (r *Remote) Untrash(ctx context.Context, id string) error {
+	return r.do(func(c *client.Client) error {
+		_, err := c.Untrash(ctx, id)
+		return err
+	})
+}
+
+// EmptyTrash implements Service.
+func (r *Remote) EmptyTrash(ctx context.Context, id string) error {
+	return r.do(func(c *client.Client) error {
+		_, err := c.EmptyTrash(ctx, id, nil)
+		return err
+	})
+}

@@ -75,6 +75,9 @@ func (v *VM) StateText() string {
 		}
 		return text.T("Busy")
 	}
+	if why := v.Waiting(); why != "" && v.Record.PowerState != Running {
+		return text.T("Waiting: %s", why)
+	}
 	switch v.Record.PowerState {
 	case Running:
 		return text.T("Running")

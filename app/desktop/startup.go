@@ -1,0 +1,153 @@
+package desktop
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/widget"
+
+	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/app/client"
+	"github.com/hxen-project/hxen/app/desktop/model"
+	"github.com/hxen-project/hxen/app/text"
+)
+
+// showStartup is the page of what starts with the computer: a switch for each
+// guest, its place, and what becomes of it when the computer stops.
+func (f *frame) showStartup() {
+	intro := wrapped(widget.MediumImportance)
+	intro.SetText(text.T("These guests start with the computer, from top to bottom, once HXEN's service is installed on it: \"hxen service install\". When the computer stops, they are stopped from bottom to top."))
+	intro.Show()
+	rows := container.NewVBox()
+	var paint func()
+	paint = func() {
+		rows.Objects = nil
+		for _, vm := range f.app.lib.StartOrder() {
+			rows.Add(f.startupRow(vm))
+		}
+		if len(rows.Objects) == 0 {
+			rows.Add(widget.NewLabel(text.T("There are no guests yet.")))
+		}
+		rows.Refresh()
+	}
+	paint()
+	stop := f.app.lib.Listen(func(model.News) { paint() })
+	m := f.sheet(text.T("Start with the computer"), container.NewVBox(intro, rows), fyne.NewSize(620, 460))
+	m.onClose = stop
+}
+
+// startupRow is one guest of the page.
+func (f *frame) startupRow(vm *model.VM) fyne.CanvasObject {
+	set := func(a client.Autostart) {
+		vm.SetAutostart(a, func(err error) { f.failed(text.T("The start of %s could not be changed", vm.Name()), vm, err) })
+	}
+	on := widget.NewCheck(vm.Name(), nil)
+	on.SetChecked(vm.Autostart())
+	on.OnChanged = func(now bool) { set(client.Autostart{On: &now}) }
+	words := text.T("not started; %s when the computer stops", vm.OnHostStop())
+	if vm.Autostart() {
+		words = text.T("place %d, then %d s; %s when the computer stops", vm.Record.Order, vm.Record.StartDelay, vm.OnHostStop())
+		if w := vm.WaitsFor(); w != "" {
+			words += "; " + text.T("waits for %s", w)
+		}
+	}
+	if why := vm.Waiting(); why != "" {
+		words = text.T("waiting: %s", why)
+	}
+	label := widget.NewLabel(words)
+	label.Importance = widget.LowImportance
+	label.Truncation = fyne.TextTruncateEllipsis
+	change := f.button(text.T("Change…"), func() { f.startupDialog(vm, set) })
+	return container.NewBorder(nil, nil, on, change, label)
+}
+
+// startupDialog asks for one guest's place, delay and what becomes of it.
+func (f *frame) startupDialog(vm *model.VM, set func(client.Autostart)) {
+	order := f.entry(fmt.Sprint(vm.Record.Order), nil)
+	delay := f.entry(fmt.Sprint(vm.Record.StartDelay), nil)
+	waitFor := f.entry(vm.WaitsFor(), nil)
+	ways := []string{"shutdown", "save", "poweroff"}
+	names := []string{text.T("Shut it down"), text.T("Save its state"), text.T("Power it off")}
+	how := widget.NewSelect(names, nil)
+	how.SetSelectedIndex(0)
+	for i, w := range ways {
+		if vm.Record.OtherConfig[api.KeyOnHostStop] == w {
+			how.SetSelectedIndex(i)
+		}
+	}
+	problem := wrapped(widget.DangerImportance)
+	form := widget.NewForm(
+		widget.NewFormItem(text.T("Place in the order"), order),
+		widget.NewFormItem(text.T("Seconds until the next"), delay),
+		widget.NewFormItem(text.T("Wait for"), waitFor),
+		widget.NewFormItem(text.T("When the computer stops"), how))
+	form.Items[2].HintText = text.T("empty, network, or a path that must be there")
+	var m *modal
+	ok := f.button(text.T("Apply"), func() {
+		place, perr := strconv.ParseInt(order.Text, 10, 64)
+		pause, derr := strconv.ParseInt(delay.Text, 10, 64)
+		if perr != nil || derr != nil || place < 0 || pause < 0 {
+			problem.SetText(text.T("Place and seconds are whole numbers, 0 or more."))
+			problem.Show()
+			return
+		}
+		m.close()
+		set(client.Autostart{Order: &place, Delay: &pause, WaitFor: &waitFor.Text, OnHostStop: &ways[how.SelectedIndex()]})
+	})
+	ok.Importance = widget.HighImportance
+	m = f.modal(text.T("Start of %s", vm.Name()), container.NewVBox(form, problem), fyne.NewSize(460, 300),
+		f.button(text.T("Cancel"), func() { m.close() }), ok)
+	m.focus(order)
+}
+
+// showTrash lists the deleted guests, to be restored or erased.
+func (f *frame) showTrash() {
+	f.app.lib.LoadTrash(func(list []api.Trashed, err error) {
+		if err != nil {
+			f.failed(text.T("The trash could not be read"), nil, err)
+			return
+		}
+		f.trashDialog(list)
+	})
+}
+
+func (f *frame) trashDialog(list []api.Trashed) *modal {
+	rows := container.NewVBox()
+	var m *modal
+	again := func(what string) func(error) {
+		return func(err error) {
+			f.failed(what, nil, err)
+			if m != nil {
+				m.close()
+			}
+			f.showTrash()
+		}
+	}
+	for _, t := range list {
+		words := text.T("%s, deleted %s", text.Size(t.Size), t.Deleted.Local().Format(time.DateTime))
+		if t.Problem != "" {
+			words += "; " + t.Problem
+		}
+		label := widget.NewLabel(words)
+		label.Importance = widget.LowImportance
+		label.Wrapping = fyne.TextWrapWord
+		back := f.button(text.T("Restore"), func() {
+			f.app.lib.Untrash(t.ID, again(text.T("%s could not be restored", t.Name)))
+		})
+		erase := f.button(text.T("Erase…"), func() {
+			f.ask(text.T("Erase %s?", t.Name), text.T("%s and its disks in %s are deleted for good.", t.Name, t.Path), text.T("Erase"), true, func() {
+				f.app.lib.Erase(t.ID, again(text.T("%s could not be erased", t.Name)))
+			})
+		})
+		name := widget.NewLabelWithStyle(t.Name, fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
+		rows.Add(container.NewBorder(nil, nil, name, container.NewHBox(back, erase), label))
+	}
+	if len(list) == 0 {
+		rows.Add(widget.NewLabel(text.T("The trash is empty.")))
+	}
+	m = f.sheet(text.T("Deleted guests"), rows, fyne.NewSize(620, 400))
+	return m
+}
