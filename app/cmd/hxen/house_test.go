@@ -58,7 +58,7 @@ var may = []struct {
 		"github.com/go-gl/glfw"}}, // only to ask whether a window can be
 	{"app/desktop/model/...", []string{"app/desktop/model", "app/client", "app/api", "app/text"}},
 	{"app/desktop/screen", []string{"hv/rfb", "platform/keymap", "app/text", "fyne.io/fyne/v2",
-		"github.com/go-gl/glfw"}}, // Fyne's own: it does not tell when a window is minimised
+		"github.com/go-gl/glfw", "github.com/go-gl/gl"}}, // Fyne's own: it does not tell when a window is minimised
 	{"hv/...", []string{"hv/..."}},
 	{"hv/native", []string{"hv/...", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/ulikunitz/xz"}},
 	{"hv/qemu", []string{"hv/...", "github.com/digitalocean/go-qemu"}},
