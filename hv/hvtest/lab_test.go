@@ -50,6 +50,7 @@ func TestLab(t *testing.T) {
 			for _, g := range guests {
 				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
 			}
+			addStorage(t, files)
 			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
@@ -102,6 +103,27 @@ func addGuest(t *testing.T, files map[string]string, name, pkg string) {
 	defer unpacked.Close()
 	dir := "kernels/" + name + "/"
 	files[dir+"vmlinuz"] = kernel
-	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, "xen-netfront")
+	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, "xen-netfront", "xen-blkfront")
 	files[dir+"cache/"+filepath.Base(unpacked.Name())] = unpacked.Name()
+}
+
+// addStorage adds QEMU's storage daemon with its libraries, and an image for it.
+func addStorage(t *testing.T, files map[string]string) {
+	daemon, err := exec.LookPath("qemu-storage-daemon")
+	if err != nil {
+		hvtest.RequireThat(t, "lab", "qemu-storage-daemon is not installed (qemu-system-common)")
+	}
+	hvtest.WithLibraries(t, files, "storage", daemon)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "disk.raw"), []byte(strings.Repeat("what a disk holds", 500000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	make := exec.Command("sh", "-c", "truncate -s 12M disk.raw && qemu-img convert -c -O qcow2 disk.raw disk.qcow2 && sha256sum disk.raw >disk.sha256")
+	make.Dir = dir
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("make an image: %v\n%s", err, out)
+	}
+	for _, name := range []string{"disk.qcow2", "disk.sha256"} {
+		files["storage/"+name] = filepath.Join(dir, name)
+	}
 }

@@ -1,0 +1,92 @@
+package main
+
+// A pvh guest's disk beside one of QEMU's, in the lab of app/cmd/hxen's
+// TestFiguresGuestDisk.
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/native"
+	"github.com/hxen-project/hxen/platform/accel"
+)
+
+// TestBenchDisk runs the same guest on both in turns and prints what it says.
+func TestBenchDisk(t *testing.T) {
+	dir := filepath.Join(os.Getenv("HXEN_LAB"), "bench")
+	if _, err := os.Stat(filepath.Join(dir, "qemu", "run")); err != nil || os.Getenv("HXEN_LAB") == "" {
+		t.Skip("runs in the lab of make bench")
+	}
+	kernel := kernels(t)[0]
+	image := diskImage(t, t.TempDir(), "disk", 64<<20)
+	for round := range 2 {
+		for _, who := range []struct {
+			name string
+			run  func(t *testing.T, kernel, dir, image string, said func(string))
+		}{{"hxen", benchNative}, {"qemu", benchQEMU}} {
+			who.run(t, kernel, dir, image, func(line string) { fmt.Printf("@@D %s %d %s\n", who.name, round, line) })
+		}
+	}
+}
+
+// tell passes on the lines of figures.
+func tell(r io.Reader, said func(string)) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		for _, mark := range []string{"@@F ", "@@I "} {
+			if _, line, ok := strings.Cut(strings.TrimSpace(lines.Text()), mark); ok {
+				said(line)
+			}
+		}
+	}
+}
+
+func benchNative(t *testing.T, kernel, dir, image string, said func(string)) {
+	s := guest(kernel)
+	s.Boot.Initrd = filepath.Join(dir, "initrd")
+	s.Disks = []hv.Disk{disk(0, image)}
+	h := testHost(t, s)
+	h.OpenDisk = openDisk
+	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	go func() {
+		for range m.Events() {
+		}
+	}()
+	tell(m.(hv.Consoler).Console(), said)
+	if reason, err := m.Wait(); reason != hv.ExitPoweroff || err != nil {
+		t.Errorf("it ended as %s, %v", reason, err)
+	}
+}
+
+// benchQEMU: as hv/qemu starts guests, with an I/O thread for the disk.
+func benchQEMU(t *testing.T, kernel, dir, image string, said func(string)) {
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "qemu", "run"),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", "1",
+		"-L", filepath.Join(dir, "qemu", "share"), "-serial", "stdio",
+		"-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet",
+		"-object", "iothread,id=io", "-blockdev", "driver=raw,node-name=d,file.driver=file,file.filename="+image+",discard=unmap",
+		"-device", "virtio-blk-pci,drive=d,iothread=io")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	tell(out, said)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
