@@ -93,7 +93,21 @@ func (s *Service) stopWithHost() {
 // stopAll stops the guests that run, in the reverse of their start order: those
 // of one place at the same time, those that were started by hand first.
 func (s *Service) stopAll(deadline time.Time) {
-	groups := s.stopOrder()
+	// Some may have been on their way up when it began.
+	for pass := 0; pass < stopPasses; pass++ {
+		groups := s.stopOrder()
+		if len(groups) == 0 {
+			break
+		}
+		s.stopGroups(groups, deadline)
+	}
+	s.log.Info("all guests have been stopped", "remaining", time.Until(deadline).Round(time.Second))
+}
+
+// stopPasses is how often the guests that run are looked for.
+const stopPasses = 3
+
+func (s *Service) stopGroups(groups [][]*guest, deadline time.Time) {
 	for i, group := range groups {
 		left := time.Until(deadline) - lastResort
 		share := max(left/time.Duration(len(groups)-i), 0)
@@ -109,7 +123,6 @@ func (s *Service) stopAll(deadline time.Time) {
 		all.Wait()
 		cancel()
 	}
-	s.log.Info("all guests have been stopped", "remaining", time.Until(deadline).Round(time.Second))
 }
 
 func (s *Service) stopOrder() [][]*guest {

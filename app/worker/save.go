@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
@@ -48,22 +49,48 @@ func (w *Worker) cancelSave() {
 // ran is told each state. A state that the guest went on from is history as soon
 // as it runs: going on from it again would damage its disks.
 func (w *Worker) ran(state hv.PowerState) {
-	if state == hv.Running {
-		w.forgetSaved()
+	if state != hv.Running {
+		return
+	}
+	if w.forgetSaved() {
+		go w.resync() // its clock stood still
 	}
 }
 
-func (w *Worker) forgetSaved() {
+// resyncTime is how long a guest may take to set its clock.
+const resyncTime = 10 * time.Second
+
+func (w *Worker) resync() {
+	m, err := w.running()
+	if err != nil {
+		return
+	}
+	r, ok := m.(hv.Resyncer)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resyncTime)
+	defer cancel()
+	if err := r.Resync(ctx); err != nil {
+		w.log.Info("the guest's clock was not set after it was restored", "err", err)
+	}
+}
+
+// forgetSaved deletes the saved state that the guest went on from, and reports
+// whether there was one.
+func (w *Worker) forgetSaved() bool {
 	w.mu.Lock()
 	there := w.unsave
 	w.unsave = false
 	w.mu.Unlock()
 	if !there {
-		return
+		return false
 	}
+	w.log.Info("the guest has gone on from its saved state")
 	for _, f := range w.opt.SavedFiles {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			w.log.Error("delete the saved state that the guest has gone on from", "err", err)
 		}
 	}
+	return true
 }

@@ -43,6 +43,17 @@ type fakeMachine struct {
 	err    error
 	line   net.Conn // the worker's end of the serial line
 	media  hv.Disk
+	saving chan struct{} // holds a token when a save has begun
+	ended  chan error    // why a save has ended
+}
+
+// Save never ends by itself.
+func (m *fakeMachine) Save(ctx context.Context, _ string, progress func(done, total int64)) error {
+	progress(1, 2)
+	m.saving <- struct{}{}
+	<-ctx.Done()
+	m.ended <- context.Cause(ctx)
+	return context.Cause(ctx)
 }
 
 func (m *fakeMachine) end(r hv.ExitReason, err error) {
@@ -97,7 +108,7 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(func() { os.RemoveAll(run) })
 	a, b := net.Pipe()
 	r := &rig{t: t, dir: dir, socket: filepath.Join(run, "c"), guest: a, relay: fakeRelay{make(chan struct{})}, done: make(chan error, 1)}
-	r.engine = &fakeEngine{m: &fakeMachine{events: make(chan hv.Event, 8), line: b}}
+	r.engine = &fakeEngine{m: &fakeMachine{events: make(chan hv.Event, 8), line: b, saving: make(chan struct{}, 1), ended: make(chan error, 1)}}
 	l, err := net.Listen("unix", r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +118,7 @@ func newRig(t *testing.T) *rig {
 		r.done <- Run(ctx, Options{
 			UUID: guestID, Version: "test", Engines: map[hv.GuestType]hv.Engine{hv.HVM: r.engine},
 			Host:      hv.Host{Dir: dir, Log: slog.New(slog.DiscardHandler)},
+			SavedFile: filepath.Join(dir, "saved"), SavedFiles: []string{filepath.Join(dir, "saved"), filepath.Join(dir, "saved.png")},
 			StateFile: filepath.Join(dir, "state.json"), ConsoleLog: filepath.Join(dir, "console.log"),
 			Listener: l, Allowed: func(net.Conn) error { return nil },
 			Self:       control.Process{PID: 1, Start: "x"},
