@@ -128,7 +128,7 @@ func (c *Computer) On() {
 	c.t.Helper()
 	c.cmd = exec.Command("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
-		"-kernel", c.d.Kernel, "-initrd", c.d.Initrd, "-append", "root=/dev/vda rw console=ttyS0 quiet tsc=reliable",
+		"-kernel", c.d.Kernel, "-initrd", c.d.Initrd, "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check",
 		"-drive", "if=virtio,format=qcow2,file="+c.disk, "-drive", "if=virtio,format=raw,readonly=on,file="+c.payload,
 		"-nic", "user,model=virtio-net-pci,restrict=on")
 	c.text = &growing{}
