@@ -64,3 +64,14 @@ func Control(ctx context.Context, r Runner, name string, perUser bool, verb stri
 	}
 	return err
 }
+
+// start loads the job if it was stopped, and starts it.
+func (l launchd) start(ctx context.Context) error {
+	if _, err := l.r.Run(ctx, "launchctl", "print", l.target()); err != nil {
+		if _, err := l.r.Run(ctx, "launchctl", "bootstrap", l.domain, l.file); err != nil {
+			return err
+		}
+	}
+	_, err := l.r.Run(ctx, "launchctl", "kickstart", l.target())
+	return err
+}
