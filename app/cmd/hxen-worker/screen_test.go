@@ -5,6 +5,9 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"image"
 	"image/color"
@@ -107,8 +110,9 @@ func withKeyboard(t *testing.T) (out []string) {
 	return out
 }
 
-// TestGuestScreen: a kernel's text console, a shell on it that takes keys, and a
-// picture that is the guest's byte for byte.
+// TestGuestScreen: a kernel's text console, a shell on it that takes keys, a
+// picture that is the guest's byte for byte, a screen made smaller, the pointer,
+// and all again after a restart.
 func TestGuestScreen(t *testing.T) {
 	for _, k := range withKeyboard(t) {
 		t.Run(filepath.Base(k), func(t *testing.T) {
@@ -118,6 +122,13 @@ func TestGuestScreen(t *testing.T) {
 			v := view(t, l)
 			checkConsole(t, l, v)
 			checkPicture(t, l, v)
+			checkPointer(t, l, v)
+			checkResize(t, l, v)
+			l.Do("reset", l.Machine.Reset)
+			l.Expect(hvtest.GuestReady)
+			l.Event("screen and keyboard after the reset", full)
+			checkConsole(t, l, v)
+			checkRepeat(t, l, v)
 			l.Say("poweroff -f\n")
 			l.Ended(hv.ExitPoweroff)
 		})
@@ -190,6 +201,78 @@ func firstDifference(img *image.RGBA, bgrx []byte) int {
 		}
 	}
 	return -1
+}
+
+// inputEvent is struct input_event, linux/input.h.
+type inputEvent struct {
+	Sec, Usec  int64
+	Type, Code uint16
+	Value      int32
+}
+
+// checkPointer: positions, a button and the wheel come out of the event device.
+func checkPointer(t *testing.T, l *hvtest.Live, v *viewer) {
+	t.Helper()
+	device := l.Run(`grep -l "Xen Virtual Pointer" /sys/class/input/event*/device/name | sed 's,.*/\(event[0-9]*\)/.*,\1,'`)
+	// Nine events at least: two positions may come as one.
+	l.Run("(dd if=/dev/input/" + device + " bs=24 count=9 2>/dev/null >/tmp/events) & sleep 0.2")
+	v.Pointer(image.Pt(1279, 799), 0)
+	v.Pointer(image.Pt(640, 400), rfb.Left)
+	v.Pointer(image.Pt(640, 400), 0)
+	v.Wheel(0, 1)
+	out := l.Run("while [ $(wc -c </tmp/events) -lt 216 ]; do sleep 0.1; done; hexdump -v -e '1/1 \"%02x\"' /tmp/events; rm /tmp/events")
+	raw, err := hex.DecodeString(strings.TrimSpace(out))
+	if err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	got := map[[2]uint16]int32{}
+	for r := bytes.NewReader(raw); r.Len() > 0; {
+		var e inputEvent
+		if err := binary.Read(r, binary.LittleEndian, &e); err != nil {
+			t.Fatal(err)
+		}
+		if key := [2]uint16{e.Type, e.Code}; key != [2]uint16{1, 0x110} || e.Value == 1 { // the press
+			got[key] = e.Value
+		}
+	}
+	want := map[[2]uint16]int32{{3, 0}: 640 * 32767 / 1279, {3, 1}: 400 * 32767 / 799, {1, 0x110}: 1}
+	for k, w := range want {
+		if got[k] != w {
+			t.Errorf("event %v has value %d, want %d", k, got[k], w)
+		}
+	}
+}
+
+// fbset makes the guest's screen smaller; testdata/fbset.S is its source.
+//
+//go:embed testdata/fbset
+var fbset []byte
+
+// checkResize: the guest makes its screen smaller; viewers follow.
+func checkResize(t *testing.T, l *hvtest.Live, v *viewer) {
+	t.Helper()
+	var program strings.Builder
+	for _, b := range fbset {
+		fmt.Fprintf(&program, "\\%03o", b)
+	}
+	l.Run("printf '" + program.String() + "' >/tmp/fbset; chmod +x /tmp/fbset; /tmp/fbset")
+	l.Run("printf '\\033[2J\\033[Hsmall' >/dev/tty1")
+	v.until("a smaller screen", func(img *image.RGBA) bool {
+		return img.Rect.Max == image.Pt(640, 400) && lit(img, image.Rect(0, 0, 48, 16)) > 40
+	})
+}
+
+// checkRepeat: a key that is held down is typed again and again.
+func checkRepeat(t *testing.T, l *hvtest.Live, v *viewer) {
+	t.Helper()
+	l.Run("(cat </dev/tty1 >/tmp/r) & sleep 0.2")
+	v.Key(0x2d, true) // x
+	l.Run("sleep 1")
+	v.Key(0x2d, false)
+	v.typed(0x1c)
+	if got := l.Run("while ! grep -q x /tmp/r; do sleep 0.1; done; cat /tmp/r"); len(got) < 3 || strings.Trim(got, "x") != "" {
+		t.Errorf("a held key typed %q", got)
+	}
 }
 
 // TestGuestWithoutKeyboard: a kernel without xen-kbdfront has a screen to look at,
