@@ -25,7 +25,7 @@ const (
 	// room beyond it: there are no more of them than keys that are down.
 	maxQueue = 256
 
-	repeatAfter = 250 * time.Millisecond // as Linux has its own keyboards
+	repeatAfter = 500 * time.Millisecond // as PCs; sooner, a busy host doubles what is typed
 	repeatEvery = 33 * time.Millisecond
 )
 
