@@ -29,7 +29,9 @@ const demoName = "demo"
 const demoPrompt = "demo# "
 
 // demoCmdline: the screen is the main console, the serial line shows the boot too.
-const demoCmdline = "console=ttyS0 console=tty0 quiet panic=-1"
+// Without no_timer_check the kernel panics where a busy computer gives it no
+// processor for some ticks.
+const demoCmdline = "console=ttyS0 console=tty0 quiet panic=-1 no_timer_check"
 
 // demoFiles become the demo guest's file system, beside BusyBox and the modules.
 //

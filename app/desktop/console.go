@@ -154,7 +154,7 @@ func (c *consoleWindow) build() {
 		c.bar.Add(b)
 		return b
 	}
-	add(text.T("Machine"), iconPower, func() *fyne.Menu { return c.menuFor(c.vm) }, nil)
+	add(text.T("Machine"), iconPower, c.machineMenu, nil)
 	add(text.T("Ctrl-Alt-Del"), iconKeyboard, nil, func() { c.send("ctrl-alt-delete") })
 	add(text.T("Keys"), iconKeyboard, c.keysMenu, nil)
 	add(text.T("CD"), iconDisc, c.cdMenu, nil)
@@ -320,7 +320,11 @@ func (c *consoleWindow) cover() cover {
 func (c *consoleWindow) grabbed(on bool) {
 	key := c.screen.ReleaseKey().Name()
 	if !on {
-		c.hint.SetText(text.T("Click the screen to type in it"))
+		hint := text.T("Click the screen to type in it")
+		if c.onTab {
+			hint = ""
+		}
+		c.hint.SetText(hint)
 		c.toast.hide()
 		if c.win.FullScreen() {
 			c.showBar(true)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"slices"
 	"strings"
 
 	"fyne.io/fyne/v2"
@@ -218,6 +219,13 @@ func (c *consoleWindow) chooseTab() {
 	c.switchTab()
 }
 
+// machineMenu is what can be done with the guest; its console is open already.
+func (c *consoleWindow) machineMenu() *fyne.Menu {
+	menu := c.menuFor(c.vm)
+	menu.Items = slices.DeleteFunc(menu.Items, func(i *fyne.MenuItem) bool { return i.Label == text.T("Open") })
+	return menu
+}
+
 // switchTab turns between the screen and the serial line.
 func (c *consoleWindow) switchTab() {
 	c.onTab = !c.onTab
@@ -229,6 +237,7 @@ func (c *consoleWindow) switchTab() {
 		c.startScreen()
 	}
 	c.squeeze.rename(c.tab, label)
+	c.hint.SetText("")
 	c.center.Objects[0] = view
 	c.center.Refresh()
 	c.refresh()

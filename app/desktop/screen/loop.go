@@ -15,7 +15,7 @@ import (
 // sleep while Fyne has more of it.
 const (
 	busySleep = time.Second / 60
-	idleSleep = time.Second / 4
+	idleSleep = time.Second / 2
 	busyFor   = time.Second
 )
 
