@@ -64,7 +64,7 @@ func (b *bench) endAll() {
 	}
 	states, _ := filepath.Glob(filepath.Join(b.opt.Store.Guests(), "*", "worker", "state.json"))
 	for _, f := range states {
-		st := readState(filepath.Dir(f))
+		st := readState(filepath.Dir(filepath.Dir(f)))
 		if st == nil {
 			continue
 		}
