@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is the guard of one step here, on a machine that may be very busy.
-const patience = 4 * time.Minute
+const patience = 10 * time.Minute
 
 // hold keeps KVM from going to sleep between two guests: see hvtest.HoldMachine.
 var hold = sync.OnceValue(func() error { return hvtest.HoldMachine(accel.Open) })
