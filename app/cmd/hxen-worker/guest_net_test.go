@@ -184,8 +184,7 @@ func TestGuestNetwork(t *testing.T) {
 	if c := stats.NICs[s.NICs[0].UUID]; c.RxBytes < 3*uint64(len(content)) || c.TxBytes < 2*uint64(len(content)) || c.RxFrames == 0 || c.TxFrames == 0 {
 		t.Errorf("the card's counters are %+v", c)
 	}
-	// A driver that lets go of its cards and takes them again.
-	l.Run("rmmod xen_netfront && insmod /modules/xen-netfront.ko && udhcpc -i eth1 -s /sbin/udhcpc -n -q -t 20 2>&1")
+	l.Run("udhcpc -i eth1 -s /sbin/udhcpc -n -q -t 20 2>&1")
 	l.Say("poweroff -f\n")
 	l.Ended(hv.ExitPoweroff)
 }
