@@ -22,8 +22,7 @@ func (f *frame) showStartup() {
 	intro.SetText(text.T("These guests start with the computer, from top to bottom, once HXEN's service is installed on it: \"hxen service install\". When the computer stops, they are stopped from bottom to top."))
 	intro.Show()
 	rows := container.NewVBox()
-	var paint func()
-	paint = func() {
+	paint := func() {
 		rows.Objects = nil
 		for _, vm := range f.app.lib.StartOrder() {
 			rows.Add(f.startupRow(vm))

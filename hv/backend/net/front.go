@@ -65,7 +65,7 @@ func (d *driver) Disconnect() {
 	defer slow.Stop()
 	f.pump.Wait()
 	f.receiving.Lock() // nobody delivers any more
-	f.receiving.Unlock()
+	defer f.receiving.Unlock()
 }
 
 // front is a connected front end: two rings and what tells of them.
