@@ -16,8 +16,9 @@ import (
 func (a *app) trashCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "trash", Args: cobra.NoArgs,
-		Short: text.T("List, restore or erase deleted guests"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.listTrash(cmd) },
+		Short:   text.T("List, restore or erase deleted guests"),
+		Example: "  hxen trash\n  hxen trash restore web",
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.listTrash(cmd) },
 	}
 	yes := false
 	empty := &cobra.Command{
