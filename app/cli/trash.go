@@ -18,7 +18,7 @@ func (a *app) trashCommand() *cobra.Command {
 		Use: "trash", Args: cobra.NoArgs,
 		Short:   text.T("List, restore or erase deleted guests"),
 		Example: "  hxen trash\n  hxen trash restore web",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.listTrash(cmd) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.listTrash(cmd) },
 	}
 	yes := false
 	empty := &cobra.Command{
