@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,12 @@ func TestLab(t *testing.T) {
 				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
 			}
 			addStorage(t, files)
+			binaries := slices.Clone(binaries)
+			if guests := &binaries[len(binaries)-1]; !long && kernel == "linux-image-6.12-cloud-amd64" {
+				// The emulated processor has this kernel panic over its own stack, or
+				// stand still, when guests keep it busy for minutes.
+				guests.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
+			}
 			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
