@@ -68,7 +68,7 @@ test-boot: setup-test ## a Debian that boots with HXEN installed: guests start a
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,images} HXEN_BOOT=1 go test -count=1 -v -timeout 60m -run '^TestBoot$$' ./app/cmd/hxen
 
 test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
-	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 60m -run '^TestLab' ./hv/hvtest
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 8h -run '^TestLab' ./hv/hvtest
 
 test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another (hours)
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^TestSaves$$' ./hv/hvtest

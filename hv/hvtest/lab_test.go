@@ -29,13 +29,17 @@ var labPackages = []struct {
 func TestLab(t *testing.T) {
 	hvtest.RequireLab(t)
 	long := os.Getenv("HXEN_LONG") != ""
+	patience := time.Duration(1)
+	if long {
+		patience = 8
+	}
 	var binaries []hvtest.LabBinary
 	for _, p := range labPackages {
 		args := p.args
 		if !long {
 			args = append([]string{"-test.short"}, args...)
 		}
-		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: testBinary(t, p.path), Args: args, Timeout: p.timeout})
+		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: testBinary(t, p.path), Args: args, Timeout: patience * p.timeout})
 	}
 	for kernel, guests := range map[string][]string{
 		"linux-image-cloud-amd64":      {"linux-image-6.12-rt-amd64"},
@@ -58,7 +62,7 @@ func TestLab(t *testing.T) {
 				// stand still, when guests keep it busy for minutes.
 				guests.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
 			}
-			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 30 * time.Minute}, Binaries: binaries}.Run(t)
+			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
 }

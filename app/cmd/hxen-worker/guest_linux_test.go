@@ -295,6 +295,31 @@ func checkDrift(t *testing.T, l *hvtest.Live) {
 	}
 }
 
+// TestGuestStress: guests boot one after the other on a computer that has more to
+// do than it can, which is when an interrupt that gets lost would show.
+func TestGuestStress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200 boots are for the long form (HXEN_LONG=1)")
+	}
+	s := guest(kernels(t)[0])
+	s.VCPUs = 2
+	for range 4 {
+		busy := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = busy.Wait() })
+	}
+	for i := range 200 {
+		l := boot(t, s, testHost(t, s))
+		l.Run("sleep 0.1")
+		l.End()
+		if t.Failed() {
+			t.Fatalf("boot %d failed", i)
+		}
+	}
+}
+
 // TestGuestSignature: a kernel whose calls to Xen are not found is refused in
 // words where they would not reach us.
 func TestGuestSignature(t *testing.T) {
