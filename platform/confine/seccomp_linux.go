@@ -30,7 +30,7 @@ var calls = []uint32{
 	unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_PREADV, unix.SYS_PWRITEV, unix.SYS_PREADV2, unix.SYS_PWRITEV2,
 	unix.SYS_LSEEK, unix.SYS_FSTAT, unix.SYS_STATX, unix.SYS_FSTATFS, unix.SYS_STATFS, unix.SYS_READLINKAT, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2,
 	unix.SYS_FTRUNCATE, unix.SYS_FALLOCATE, unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_SYNC_FILE_RANGE, unix.SYS_FADVISE64,
-	unix.SYS_COPY_FILE_RANGE, unix.SYS_FLOCK, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_GETDENTS64, unix.SYS_GETCWD,
+	unix.SYS_COPY_FILE_RANGE, unix.SYS_FLOCK, unix.SYS_FCNTL, unix.SYS_DUP, unix.SYS_DUP3, unix.SYS_GETDENTS64, unix.SYS_GETCWD,
 	unix.SYS_UNLINKAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_MKDIRAT, unix.SYS_FCHMOD, unix.SYS_FCHMODAT,
 	// sockets that are there
 	unix.SYS_ACCEPT4, unix.SYS_SENDTO, unix.SYS_RECVFROM, unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SHUTDOWN,
@@ -66,8 +66,8 @@ func filter(p Policy, pid int) []bpf.Instruction {
 		only(nr, allow)
 	}
 	// Memory that can be run is not made any more.
-	for nr, prot := range map[uint32]int{unix.SYS_MMAP: 2, unix.SYS_MPROTECT: 2} {
-		only(nr, arg(prot), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.PROT_EXEC, SkipFalse: 1}, refuse, allow)
+	for _, nr := range []uint32{unix.SYS_MMAP, unix.SYS_MPROTECT} {
+		only(nr, arg(2), bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.PROT_EXEC, SkipFalse: 1}, refuse, allow)
 	}
 	// Threads, not processes. clone3 hides its flags in memory: Go and C libraries
 	// go back to clone where it is not there.
@@ -81,9 +81,6 @@ func filter(p Policy, pid int) []bpf.Instruction {
 		only(unix.SYS_IOCTL, arg(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xff00},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(p.Ioctl) << 8, SkipTrue: 1}, refuse, allow)
 	}
-	// No locks of other kinds, no O_ASYNC and leases: what F_SETFL and the like
-	// need of fcntl is harmless.
-	only(unix.SYS_FCNTL, allow)
 	return append(out, refuse)
 }
 
