@@ -105,18 +105,30 @@ func (j *Journal) take(r record) {
 
 // Installed is the plan whose outcome stands; ok is false where there is none.
 func (j *Journal) Installed() (p Plan, ok bool) {
+	if j.ended { // and was killed before it had tidied up
+		return *j.open, j.open.Action == Install
+	}
 	if j.installed == nil {
 		return Plan{}, false
 	}
 	return *j.installed, true
 }
 
-// Interrupted is the plan of a run that neither ended nor was taken back.
+// Interrupted is the plan of a run that neither ended nor was taken back, or that
+// has removed everything but the journal.
 func (j *Journal) Interrupted() (p Plan, ok bool) {
-	if j.open == nil || j.ended {
+	if j.open == nil || j.ended && j.open.Action == Install {
 		return Plan{}, false
 	}
 	return *j.open, true
+}
+
+// Pending lists what an interrupted run noted; it is gone on with, or taken back.
+func (j *Journal) Pending() []Act {
+	if j.ended {
+		return nil
+	}
+	return slices.Clone(j.acts)
 }
 
 // Stands lists the acts of ended sessions, oldest first.

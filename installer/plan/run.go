@@ -272,7 +272,18 @@ func (s *Session) uninstall(ctx context.Context, steps []Step) error {
 		}
 	}
 	s.removes = true
-	if err := s.undo(ctx, steps, j.stands, true); err != nil {
+	// Steps in the plan's order backwards: after an upgrade the newest acts are
+	// those on files, which what registered the service is still needed from.
+	at := func(a Act) int {
+		i := slices.IndexFunc(steps, func(st Step) bool { return st.ID() == a.Step })
+		if i < 0 {
+			return len(steps) // nothing is removed if one is not known
+		}
+		return i
+	}
+	acts := slices.Clone(j.stands)
+	slices.SortStableFunc(acts, func(a, b Act) int { return at(a) - at(b) })
+	if err := s.undo(ctx, steps, acts, true); err != nil {
 		if !errors.Is(err, ErrKilled) {
 			s.tell(Event{State: Failed, Log: err.Error()})
 		}

@@ -35,7 +35,7 @@ func (s *Setup) desktopSteps(p plan.Plan, t *tree, admin bool) []part {
 
 // accelSteps make the accelerator usable.
 func (s *Setup) accelSteps(p plan.Plan) []part {
-	return []part{{&kvm{host: s.Host, tree: newTree(s.Host.at("/etc/udev/rules.d")), account: p.Account, group: groupOfKVM}, true}}
+	return []part{{&kvm{host: s.Host, tree: s.tree(s.Host.at("/etc/udev/rules.d")), account: p.Account, group: s.Host.KVMGroup}, true}}
 }
 
 // serviceManager reports whether something would start a service at boot:

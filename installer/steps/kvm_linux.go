@@ -22,7 +22,7 @@ type kvm struct {
 	host    *Host
 	tree    *tree
 	account string
-	group   func() (string, error) // of /dev/kvm
+	group   func() (string, error) // of /dev/kvm; nil: look
 }
 
 // Kinds of acts.
@@ -62,7 +62,11 @@ func (k *kvm) members(group string) (accounts []string, ok bool, err error) {
 // want is the group that the account should be in, and whether a rule is needed
 // that gives it the device.
 func (k *kvm) want() (group string, rule bool, err error) {
-	group, err = k.group()
+	find := k.group
+	if find == nil {
+		find = groupOfKVM
+	}
+	group, err = find()
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}
@@ -150,7 +154,7 @@ func (k *kvm) join(ctx context.Context, s *plan.Session, group string) error {
 func (k *kvm) writeRule(ctx context.Context, s *plan.Session) error {
 	file := k.host.at(ruleFile)
 	if sum, err := k.tree.sum(file); err != nil || sum != "" {
-		return err // ours from an interrupted run, or somebody's own
+		return errors.Join(err, k.reload(ctx, s)) // ours from an interrupted run, or somebody's own
 	}
 	if err := k.tree.write(stage(file), 0o644, writeText(ruleText)); err != nil {
 		return err
@@ -161,7 +165,11 @@ func (k *kvm) writeRule(ctx context.Context, s *plan.Session) error {
 	return k.reload(ctx, s)
 }
 
+// reload has udev read its rules again; without udev there is nobody to.
 func (k *kvm) reload(ctx context.Context, s *plan.Session) error {
+	if !k.host.has("udevadm") {
+		return nil
+	}
 	if err := k.run(ctx, s, "udevadm", "control", "--reload"); err != nil {
 		return err
 	}
@@ -191,6 +199,9 @@ func (k *kvm) Undo(ctx context.Context, s *plan.Session, a plan.Act) error {
 		return k.run(ctx, s, "delgroup", a.Name, a.Args[0])
 	case kindRule:
 		file := k.host.at(ruleFile)
+		if err := k.tree.remove(stage(file)); err != nil {
+			return err
+		}
 		sum, err := k.tree.sum(file)
 		if err != nil || sum != sumOf(ruleText) {
 			return err

@@ -78,7 +78,9 @@ type Host struct {
 	// the parts that may be installed; empty where it is not known.
 	Manager string
 	Names   []string
-	Root    string // "" or, in tests, a folder that stands for the computer's root
+	// KVMGroup names the group of /dev/kvm; nil: look at it.
+	KVMGroup func() (string, error)
+	Root     string // "" or, in tests, a folder that stands for the computer's root
 }
 
 // at is a path of the computer.

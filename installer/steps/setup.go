@@ -31,6 +31,7 @@ type Setup struct {
 
 	elevate func(context.Context, elevate.Command) (*elevate.Helper, error)
 	admin   func() bool
+	point   func(op, name string) error // tests: called before each change
 }
 
 // New prepares a setup for the user who runs it, or who had sudo run it.
@@ -215,7 +216,7 @@ type Refused string
 func (r Refused) Error() string { return string(r) }
 
 // missingPackages lists the packages that the components need and that are not
-// installed.
+// installed, or are only by a run that was interrupted: it may be taken back.
 func (s *Setup) missingPackages(ctx context.Context, o plan.Options) []string {
 	var parts []hostinfo.Part
 	for _, c := range plan.Components {
@@ -231,7 +232,18 @@ func (s *Setup) missingPackages(ctx context.Context, o plan.Options) []string {
 	if err != nil {
 		return nil
 	}
-	return missing
+	dir, _ := s.journals(o.Scope)
+	j, err := plan.Load(dir)
+	if err != nil {
+		return missing
+	}
+	var pending []string
+	for _, a := range j.Pending() {
+		if a.Kind == kindPackage {
+			pending = append(pending, a.Name)
+		}
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return !slices.Contains(missing, n) && !slices.Contains(pending, n) })
 }
 
 func (s *Setup) partNames(parts []hostinfo.Part) (string, []string, bool) {
@@ -265,6 +277,12 @@ func release(version string) (numbers []int, ok bool) {
 	return numbers, true
 }
 
+func (s *Setup) tree(bases ...string) *tree {
+	t := newTree(bases...)
+	t.point = s.point
+	return t
+}
+
 // part is a step and whose rights it needs.
 type part struct {
 	plan.Step
@@ -274,7 +292,7 @@ type part struct {
 // steps are the plan's, in order. Every kind that may have made something is
 // among them when uninstalling.
 func (s *Setup) steps(p plan.Plan) []part {
-	t := newTree(s.bases(p.Scope)...)
+	t := s.tree(s.bases(p.Scope)...)
 	all := p.Scope == plan.System
 	removing := p.Action == plan.Uninstall
 	out := []part{{&files{payload: s.Payload, tree: t, prefix: p.Prefix, chosen: p.Options, free: freeSpace}, all}}
@@ -415,6 +433,7 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", text.T("the setup cannot keep its journal"), err))
 	}
+	defer lock.Close()
 	// The folders made for the journal go when it does.
 	folders := filepath.Join(dir, "folders")
 	if len(made) > 0 {
@@ -423,6 +442,9 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 	var j *plan.Journal
 	if err == nil {
 		j, err = plan.Load(dir)
+	}
+	if j != nil && s.point != nil {
+		j.Watch(func([]byte) error { return s.point("journal", dir) })
 	}
 	var r plan.Result
 	if err != nil {
@@ -436,12 +458,10 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 		}
 		os.Remove(folders)
 		os.Remove(lockFile)
-		lock.Close()
+		lock.Close() // a folder with an open file cannot be removed on Windows
 		for _, d := range append([]string{dir}, made...) {
 			os.Remove(d) // only what is empty goes
 		}
-	} else {
-		lock.Close()
 	}
 	return r
 }

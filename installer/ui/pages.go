@@ -19,9 +19,9 @@ func (w *wizard) welcomePage() fyne.CanvasObject {
 	switch {
 	case w.there.Interrupted && w.there.Action == plan.Uninstall:
 		w.action = plan.Uninstall
-		return container.NewVBox(heading(text.T("Removing HXEN was interrupted"), text.T("This goes on with it.")))
+		return container.NewVBox(w.heading(text.T("Removing HXEN was interrupted"), text.T("This goes on with it.")))
 	case w.there.Interrupted:
-		return container.NewVBox(heading(text.T("The last setup was interrupted"),
+		return container.NewVBox(w.heading(text.T("The last setup was interrupted"),
 			text.T("This goes on where it was, or takes back what it did if you choose something else now. Nothing is lost.")))
 	case w.there.There:
 		return w.installedPage()
@@ -30,7 +30,7 @@ func (w *wizard) welcomePage() fyne.CanvasObject {
 		return container.NewBorder(nil, nil, container.NewVBox(gap(2), widget.NewIcon(theme.NewPrimaryThemedResource(icon))), nil, words(s))
 	}
 	return container.NewVBox(
-		heading(text.T("Set up HXEN"), text.T("HXEN runs virtual machines on the computer you already have.")),
+		w.heading(text.T("Set up HXEN"), text.T("HXEN runs virtual machines on the computer you already have.")),
 		gap(8),
 		point(theme.ComputerIcon(), text.T("A window with your machines: start one and work in its screen.")),
 		point(theme.MediaPlayIcon(), text.T("Chosen machines start when the computer starts, with nobody logged in.")),
@@ -59,7 +59,7 @@ func (w *wizard) installedPage() fyne.CanvasObject {
 		choice.SetSelected(gone)
 	}
 	return container.NewVBox(
-		heading(text.T("HXEN %s is installed", w.there.Version), text.T("It is in %s. What should be done?", w.there.Prefix)),
+		w.heading(text.T("HXEN %s is installed", w.there.Version), text.T("It is in %s. What should be done?", w.there.Prefix)),
 		gap(8), choice,
 		gap(8), dim(text.T("Machines that run go on running through a repair or an upgrade.")),
 	)
@@ -83,7 +83,7 @@ func sign(s hostinfo.State) fyne.CanvasObject {
 
 func (w *wizard) checkPage() fyne.CanvasObject {
 	list := container.NewVBox()
-	head := container.NewStack(heading(text.T("Looking at this computer"), text.T("This takes a few seconds.")))
+	head := container.NewStack(w.heading(text.T("Looking at this computer"), text.T("This takes a few seconds.")))
 	show := func() {
 		bad, fixed := 0, 0
 		list.RemoveAll()
@@ -111,7 +111,7 @@ func (w *wizard) checkPage() fyne.CanvasObject {
 		case bad > 0:
 			sentence = text.T("HXEN can be installed. What is marked limits what guests can do.")
 		}
-		head.Objects = []fyne.CanvasObject{heading(text.T("This computer"), sentence)}
+		head.Objects = []fyne.CanvasObject{w.heading(text.T("This computer"), sentence)}
 		head.Refresh()
 		list.Refresh()
 	}
@@ -233,7 +233,7 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 		folder.Disable()
 	}
 	place := widget.NewForm(widget.NewFormItem(text.T("For"), scope), widget.NewFormItem(text.T("Folder"), folder))
-	return container.NewBorder(heading(text.T("What and where"), text.T("The proposals suit most computers.")), nil, nil, nil,
+	return container.NewBorder(w.heading(text.T("What and where"), text.T("The proposals suit most computers.")), nil, nil, nil,
 		container.NewVScroll(container.NewVBox(rows, gap(4), widget.NewSeparator(), gap(4), place)))
 }
 
@@ -244,7 +244,7 @@ func (w *wizard) removePage() fyne.CanvasObject {
 	packs := widget.NewCheck(text.T("Keep QEMU and other packages of the system"), func(on bool) { w.options.RemovePackages = !on })
 	packs.SetChecked(!w.options.RemovePackages)
 	return container.NewVBox(
-		heading(text.T("Remove HXEN"), text.T("Only what the setup made is removed. Files that you changed are kept aside.")),
+		w.heading(text.T("Remove HXEN"), text.T("Only what the setup made is removed. Files that you changed are kept aside.")),
 		gap(8), guests, packs)
 }
 
@@ -252,6 +252,7 @@ func (w *wizard) removePage() fyne.CanvasObject {
 func (w *wizard) reviewPage() fyne.CanvasObject {
 	list := container.NewVBox(widget.NewProgressBarInfinite())
 	foot := container.NewVBox()
+	head := container.NewStack(w.heading(text.T("Making the plan"), text.T("Nothing has been changed so far.")))
 	w.next.Disable()
 	w.next.SetText(text.T("Install"))
 	if w.action == plan.Uninstall {
@@ -265,17 +266,20 @@ func (w *wizard) reviewPage() fyne.CanvasObject {
 		}
 		return func() {
 			list.RemoveAll()
+			defer head.Refresh()
 			if err != nil {
+				head.Objects = []fyne.CanvasObject{w.heading(text.T("This cannot be done"), text.T("Nothing has been changed so far."))}
 				list.Add(container.NewBorder(nil, nil, sign(hostinfo.Fail), nil, words(err.Error())))
 				return
 			}
+			head.Objects = []fyne.CanvasObject{w.heading(text.T("What will be done"), text.T("Nothing has been changed so far."))}
 			w.plan = p
 			w.showPlan(list, foot, found)
 			w.next.Enable()
 			w.win.Canvas().Focus(w.next)
 		}
 	})
-	return container.NewBorder(heading(text.T("What will be done"), text.T("Nothing has been changed so far.")), foot, nil, nil, container.NewVScroll(list))
+	return container.NewBorder(head, foot, nil, nil, container.NewVScroll(list))
 }
 
 func (w *wizard) showPlan(list, foot *fyne.Container, found []plan.Found) {

@@ -102,6 +102,13 @@ type wizard struct {
 	do                func(func()) // runs something in Fyne's goroutine
 }
 
+// heading begins a page. The window is called after it, so that lists of windows
+// and readers of screens tell pages apart.
+func (w *wizard) heading(title, under string) fyne.CanvasObject {
+	w.win.SetTitle(text.T("%s - HXEN Setup", title))
+	return heading(title, under)
+}
+
 func newWizard(ctx context.Context, a fyne.App, o Options) *wizard {
 	w := &wizard{Options: o, ctx: ctx, action: plan.Install, do: fyne.Do}
 	w.win = a.NewWindow(text.T("HXEN Setup"))
@@ -240,8 +247,8 @@ func (w *wizard) show(p page) {
 	w.body.Refresh()
 	if w.next.Visible() && !w.next.Disabled() {
 		w.win.Canvas().Focus(w.next)
-	} else if w.leave.Visible() {
-		w.win.Canvas().Focus(w.leave)
+	} else {
+		w.win.Canvas().Unfocus() // who presses Return too soon has not cancelled anything
 	}
 }
 

@@ -62,7 +62,7 @@ func (w *wizard) workPage() fyne.CanvasObject {
 	if w.plan.Action == plan.Uninstall {
 		title = text.T("Removing HXEN %s", w.plan.Version)
 	}
-	top := container.NewVBox(heading(title, text.T("If this is interrupted, the next setup goes on with it or takes it back.")),
+	top := container.NewVBox(w.heading(title, text.T("If this is interrupted, the next setup goes on with it or takes it back.")),
 		gap(8), p.bar, p.now, container.NewHBox(open, save))
 	return container.NewBorder(top, nil, nil, nil, p.box)
 }
@@ -133,13 +133,13 @@ func (w *wizard) donePage() fyne.CanvasObject {
 	page := container.NewVBox()
 	switch {
 	case r.OK && r.Action == plan.Uninstall:
-		page.Add(heading(text.T("HXEN was removed"), text.T("Thank you for trying it.")))
+		page.Add(w.heading(text.T("HXEN was removed"), text.T("Thank you for trying it.")))
 	case r.OK:
-		page.Add(heading(text.T("HXEN is installed"), text.T("Version %s is ready.", r.Version)))
+		page.Add(w.heading(text.T("HXEN is installed"), text.T("Version %s is ready.", r.Version)))
 	case r.Undone:
-		page.Add(heading(text.T("HXEN was not installed"), text.T("What was done so far was taken back; the computer is as it was.")))
+		page.Add(w.heading(text.T("HXEN was not installed"), text.T("What was done so far was taken back; the computer is as it was.")))
 	default:
-		page.Add(heading(text.T("The setup did not end well"), text.T("Start it again: it goes on where it was, or takes the rest back.")))
+		page.Add(w.heading(text.T("The setup did not end well"), text.T("Start it again: it goes on where it was, or takes the rest back.")))
 	}
 	if !r.OK {
 		page.Add(gap(4))
