@@ -260,7 +260,7 @@ func (c *consoleWindow) keys() {
 		})
 	}
 	c.shortcut(fyne.KeyTab, ctrl, c.chooseTab)
-	c.shortcut(fyne.KeyS, ctrl, c.saveScreenshot)
+	c.shortcut(fyne.KeyS, ctrlShift, c.saveScreenshot)
 	c.shortcut(fyne.KeyV, ctrlShift, c.typeClipboard)
 	c.win.Canvas().SetOnTypedKey(func(e *fyne.KeyEvent) {
 		switch {
@@ -287,7 +287,7 @@ func consoleKeys() []fact {
 		{text.T("Then Enter"), text.T("Give the keyboard to the guest, or start the guest")},
 		{text.T("Then F11"), text.T("Full screen, and back")},
 		{text.T("Then %s", keyText(fyne.KeyTab, ctrl)), text.T("Screen or serial line")},
-		{text.T("Then %s", keyText(fyne.KeyS, ctrl)), text.T("Save a screenshot")},
+		{text.T("Then %s", keyText(fyne.KeyS, ctrlShift)), text.T("Save a screenshot")},
 		{text.T("Then %s", keyText(fyne.KeyV, ctrlShift)), text.T("Type the clipboard as keystrokes")},
 		{text.T("Then Tab"), text.T("Go through the toolbar")},
 	}

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"flag"
+	"image"
 	"io"
 	"os"
 	"testing"
@@ -37,14 +38,14 @@ func FuzzServer(f *testing.F) {
 			return
 		}
 		for c.message() == nil {
-			img := c.Frame().CopyTo(nil, c.Frame().img.Rect)
+			img := c.Frame().CopyTo(nil, image.Rectangle{})
 			if img.Stride != 4*img.Rect.Dx() {
 				t.Fatal("a picture with gaps")
 			}
 			c.out.buf = c.out.buf[:0]
 		}
-		for i := 3; i < len(c.frame.img.Pix); i += 4 {
-			if c.frame.img.Pix[i] != 255 {
+		for i := 3; i < len(c.frame.pix); i += 4 {
+			if c.frame.pix[i] != 255 {
 				t.Fatalf("pixel %d is transparent", i/4)
 			}
 		}
@@ -93,7 +94,7 @@ func TestRecordingOfQEMU(t *testing.T) {
 	if err := c.Run(); err == nil {
 		t.Error("the recording has no end")
 	}
-	img := c.Frame().CopyTo(nil, c.frame.img.Rect)
+	img := c.Frame().CopyTo(nil, image.Rectangle{})
 	if got := img.Rect.Max; got.X != 1280 || got.Y != 800 {
 		t.Fatalf("the picture is %v", got)
 	}
@@ -112,7 +113,7 @@ func BenchmarkFullScreen(b *testing.B) {
 	loop := &repeat{msg: msg}
 	c := newClient(loop, Options{})
 	c.frame.resize(w, h)
-	shown := c.frame.CopyTo(nil, c.frame.img.Rect)
+	shown := make([]byte, w*h*bytesPerPixel)
 	b.SetBytes(int64(len(msg)))
 	for b.Loop() {
 		if err := c.message(); err != nil {
@@ -120,7 +121,7 @@ func BenchmarkFullScreen(b *testing.B) {
 		}
 		c.out.buf = c.out.buf[:0]
 		c.Painted()
-		c.frame.CopyTo(shown, shown.Rect)
+		c.frame.Look(func(bgra []byte, _ image.Point) { copy(shown, bgra) })
 	}
 }
 

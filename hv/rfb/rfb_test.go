@@ -177,6 +177,12 @@ func TestSwizzle(t *testing.T) {
 				t.Errorf("%d pixels: at %d % x, want % x", n, p/4, dst[p:p+4], want)
 			}
 		}
+		opaque(dst, src)
+		for p := 0; p < 4*n; p += 4 {
+			if want := []byte{src[p], src[p+1], src[p+2], 255}; !bytes.Equal(dst[p:p+4], want) {
+				t.Errorf("%d pixels made opaque: at %d % x, want % x", n, p/4, dst[p:p+4], want)
+			}
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // window shows the guest at sock until its standard input ends. Lines in:
-// "mode N", "size W H" (device pixels), "paints", "paced", "texture", "snapshot FILE", "type TEXT",
+// "mode N", "size W H" (device pixels), "paints", "paced", "pane", "snapshot FILE", "type TEXT",
 // "keys COMBINATION". Each is answered by one line; events come as lines with a
 // star.
 func window(sock string) {
@@ -68,8 +68,8 @@ func order(s *Screen, verb, rest string, resize func(w, h float32)) any {
 	case "paced":
 		d := driverFields(fyne.CurrentApp().Driver())
 		return d != nil && !dirty(d.windows.Index(0)) && loop.running
-	case "texture":
-		return s.picture.texture != 0
+	case "pane":
+		return s.picture.pane.works && !s.picture.raster.Visible()
 	case "mode":
 		var m Mode
 		fmt.Sscan(rest, &m)

@@ -15,31 +15,26 @@ var barColour = color.NRGBA{A: 255}
 // smallest is the least size, in Fyne's units, that a screen asks for.
 var smallest = fyne.NewSize(160, 100)
 
-// picture is how the guest's pixels reach the painter. Fyne knows one way only:
-// a raster that is refreshed, for which it makes a new texture and throws the old
-// one away, and that costs more than all else. So the texture is noted when it
-// has been made, and as long as Fyne keeps it only what has changed is brought
-// into it. Two rasters of one pixel are called in the right moments: update
-// before the picture is painted, learn right after.
+// picture is how the guest's pixels reach the window. Fyne knows one way only: a
+// raster that is refreshed, for which it makes a new texture each time and which
+// its shader draws, pixel by pixel, as if it were translucent and had round
+// corners. Without a GPU that costs more than all else, so the raster is there for
+// where nothing better works, and for the first moment. The pane in front of it
+// brings what has changed into a texture of its own and copies that.
 type picture struct {
-	raster        *canvas.Raster
-	update, learn *canvas.Raster
+	raster *canvas.Raster
+	pane   *pane
 
-	texture uint32      // 0: not known; Fyne's goroutine alone, as all here
-	size    image.Point // of texture
-	shown   *image.RGBA // what the raster was given last
-	stale   image.Rectangle
+	// Fyne's goroutine alone:
+	shown *image.RGBA     // what the raster was given last
+	stale image.Rectangle // of shown
 }
-
-var nothing = image.NewRGBA(image.Rect(0, 0, 1, 1))
 
 func (s *Screen) initPicture() {
 	p := &s.picture
 	p.raster = canvas.NewRaster(s.generate)
 	p.raster.ScaleMode = canvas.ImageScalePixels
-	p.update = canvas.NewRaster(s.updated)
-	p.learn = canvas.NewRaster(s.learned)
-	p.learn.Resize(fyne.NewSquareSize(1))
+	p.pane = &pane{screen: s}
 }
 
 // damaged notes that pixels in r of frame have changed and asks for a paint
@@ -67,70 +62,37 @@ func (s *Screen) damaged(frame *rfb.Frame, r image.Rectangle) {
 	}
 }
 
-// repaint asks for a paint of what has changed, or of all.
+// repaint asks for a paint.
 func (s *Screen) repaint() {
-	if s.picture.texture != 0 {
-		s.picture.update.Refresh()
+	if s.picture.pane.works {
+		canvas.Refresh(s.picture.pane)
 		return
 	}
-	s.repaintAll()
+	s.picture.raster.Refresh()
 }
 
-func (s *Screen) repaintAll() {
-	p := &s.picture
-	p.learn.Move(s.scroll.Offset) // seen at any rate, or it is not called
-	p.learn.Refresh()
-	p.raster.Refresh()
-}
-
-// generate hands the whole picture to the painter, which keeps it until the
+// generate hands the whole picture to Fyne's painter, which keeps it until the
 // raster is refreshed again.
 func (s *Screen) generate(int, int) image.Image {
 	s.native.attach(s)
 	p := &s.picture
-	p.texture = 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.paintedLocked()
 	if s.frame == nil {
 		return image.Black
 	}
-	p.shown = s.frame.CopyTo(p.shown, s.damage.Union(p.stale))
-	p.size = p.shown.Rect.Size()
-	s.damage, p.stale = image.Rectangle{}, image.Rectangle{}
+	s.collectLocked()
+	p.shown = s.frame.CopyTo(p.shown, p.stale)
+	p.stale = image.Rectangle{}
 	return p.shown
 }
 
-// learned notes the texture of the picture that has just been painted.
-func (s *Screen) learned(int, int) image.Image {
-	if s.native.window != nil {
-		s.picture.texture = boundTexture(s.picture.size)
-	}
-	return nothing
-}
-
-// updated brings what has changed into the texture.
-func (s *Screen) updated(int, int) image.Image {
+// collectLocked hands out what has changed.
+func (s *Screen) collectLocked() {
 	p := &s.picture
-	if p.texture == 0 {
-		return nothing // generate is called
-	}
-	s.mu.Lock()
-	done := false
-	if s.frame != nil && s.size == p.size {
-		s.frame.Look(func(img *image.RGBA) { done = updateTexture(p.texture, img, s.damage) })
-	}
-	if done {
-		s.paintedLocked()
-		p.stale = p.stale.Union(s.damage)
-		s.damage = image.Rectangle{}
-	}
-	s.mu.Unlock()
-	if !done {
-		p.texture = 0
-		s.do(s.repaint)
-	}
-	return nothing
+	p.stale, p.pane.stale = p.stale.Union(s.damage), p.pane.stale.Union(s.damage)
+	s.damage = image.Rectangle{}
 }
 
 // paintedLocked notes that the painter has all there is.
@@ -183,9 +145,10 @@ func (s *Screen) layout(size fyne.Size) {
 	}
 	if raster := s.picture.raster; raster.ScaleMode != filter {
 		raster.ScaleMode = filter
-		s.repaintAll()
+		s.repaint()
 	}
 	put(s.picture.raster, s.place)
+	s.picture.pane.smooth = filter == canvas.ImageScaleFastest
 	for i, r := range barsAround(box, s.place) {
 		put(s.bars[i], r)
 		if r.Empty() {
@@ -198,7 +161,7 @@ func (s *Screen) layout(size fyne.Size) {
 
 // CreateRenderer is for Fyne.
 func (s *Screen) CreateRenderer() fyne.WidgetRenderer {
-	objects := []fyne.CanvasObject{s.picture.raster, s.picture.learn}
+	objects := []fyne.CanvasObject{s.picture.raster, s.picture.pane}
 	for _, b := range s.bars {
 		objects = append(objects, b)
 	}
@@ -221,15 +184,5 @@ func (r *renderer) Layout(size fyne.Size) {
 
 func (r *renderer) Refresh() {
 	r.s.layout(r.s.Size())
-	r.s.repaintAll()
+	r.s.repaint()
 }
-
-// under lays one pixel out below the rest.
-type under struct{}
-
-func (under) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	objects[0].Resize(fyne.NewSquareSize(1))
-	objects[1].Resize(size)
-}
-
-func (under) MinSize(objects []fyne.CanvasObject) fyne.Size { return objects[1].MinSize() }

@@ -3,7 +3,7 @@
 // its stream is reached (dial) or what window it is in.
 //
 // screen.go is the widget and what a window may ask of it; stream.go dials,
-// reads and dials again; paint.go brings pixels to the screen, texture.go a part of them; geometry.go is
+// reads and dials again; paint.go brings pixels to the window, pane.go and texture.go do it quicker; geometry.go is
 // the arithmetic of scaling; keys.go and pointer.go are input; native.go is what
 // Fyne does not tell (minimised, Wayland or X11); loop.go paces Fyne's loop.
 //
@@ -59,7 +59,6 @@ type Screen struct {
 	picture picture // the one permanent one
 	bars    [4]*canvas.Rectangle
 	scroll  *container.Scroll // around the whole, for pictures larger than the window
-	view    *fyne.Container
 
 	mode    Mode
 	guest   image.Point     // size of the picture that is laid out
@@ -93,13 +92,12 @@ func New(dial Dial) *Screen {
 	}
 	s.ExtendBaseWidget(s)
 	s.scroll = container.NewScroll(s)
-	s.view = container.New(under{}, s.picture.update, s.scroll)
 	return s
 }
 
 // View is what goes into the window: the screen, which can be scrolled when the
 // mode makes it larger than the window.
-func (s *Screen) View() fyne.CanvasObject { return s.view }
+func (s *Screen) View() fyne.CanvasObject { return s.scroll }
 
 // Start begins to show the guest's screen.
 func (s *Screen) Start() {

@@ -150,7 +150,7 @@ func (s *Screen) settle() {
 
 func (s *Screen) settled() {
 	s.sizer = nil
-	s.repaintAll()
+	s.repaint()
 	if c := s.connection(); c != nil && s.mode == ResizeGuest {
 		box := s.box(s.scroll.Size())
 		c.RequestSize(box.X, box.Y)

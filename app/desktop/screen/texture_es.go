@@ -4,9 +4,10 @@ package screen
 
 import "image"
 
-// Fyne paints with OpenGL ES here, which cannot tell a texture's size: each
-// paint brings the whole picture.
+// Fyne paints with OpenGL ES here, which may know neither BGRA nor copies: its
+// raster shows the picture.
+type texture struct{}
 
-func boundTexture(image.Point) uint32 { return 0 }
+func (*texture) update([]byte, image.Point, image.Rectangle) bool { return false }
 
-func updateTexture(uint32, *image.RGBA, image.Rectangle) bool { return false }
+func (*texture) copyTo(image.Rectangle, bool) bool { return false }
