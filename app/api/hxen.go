@@ -24,6 +24,7 @@ const (
 	FnUntrash = "trash_restore" // TrashArg -> Created
 	FnEmpty   = "trash_empty"   // TrashArg -> int64: bytes freed; an empty id means everything
 	FnRelink  = "vm_relink"     // Relink -> nothing: an image has moved
+	FnBoot    = "vm_boot_menu"  // VMArg -> BootMenu: what the disks of a halted guest can boot
 	FnEnd     = "service_end"   // nothing -> nothing: the service ends, and guests go on
 )
 
@@ -49,6 +50,7 @@ type NewGuest struct {
 	Display     string            `json:"display,omitempty"` // virtio (default), std, none
 	Audio       bool              `json:"audio,omitempty"`
 	Autostart   bool              `json:"autostart,omitempty"`
+	BootEntry   string            `json:"boot_entry,omitempty"` // pvh: what to boot of the disk's menu; empty: what its boot loader would
 	OtherConfig map[string]string `json:"other_config,omitempty"`
 }
 
@@ -84,6 +86,7 @@ type GuestConfig struct {
 	Kernel      string    `json:"kernel"`
 	Initrd      string    `json:"initrd"`
 	Cmdline     string    `json:"cmdline"`
+	BootEntry   string    `json:"boot_entry,omitempty"` // pvh: what to boot of the disk's menu; empty: what its boot loader would
 	Forwards    []Forward `json:"forwards"`
 	Network     bool      `json:"network"`
 	Display     string    `json:"display"`
@@ -153,6 +156,24 @@ type Relink struct {
 	VM   Ref    `json:"vm"`
 	Disk string `json:"disk"` // uuid of the VBD, path, file name or device
 	Path string `json:"path"` // absolute
+}
+
+// BootMenu is what a guest's disks can boot, when it has no kernel on the host.
+type BootMenu struct {
+	Entries []BootEntry `json:"entries"`
+	From    string      `json:"from"`   // the file on the guest's disk that says so
+	Chosen  string      `json:"chosen"` // the entry in the guest's settings (VM.PV_bootloader_args); empty: its boot loader chooses
+	// Boots is the entry that the next start takes; -1: none, as Problem says.
+	Boots   int    `json:"boots"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// BootEntry is one thing to boot. Either of ID and Title names it.
+type BootEntry struct {
+	ID      string `json:"id"` // as the guest's boot loader has it; > stands between submenus
+	Title   string `json:"title"`
+	Kernel  string `json:"kernel"` // its path on the guest's disk
+	Cmdline string `json:"cmdline"`
 }
 
 // Keys presses Linux KEY_* codes together and lets go.

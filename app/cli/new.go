@@ -76,6 +76,7 @@ its disk (GRUB, BLS, extlinux) says. "hxen retype" changes the type later.`),
 	f.StringVar(&g.Kernel, "kernel", "", text.T("boot this Linux kernel"))
 	f.StringVar(&g.Initrd, "initrd", "", text.T("with this initial RAM disk"))
 	f.StringVar(&g.Cmdline, "cmdline", "", text.T("and this kernel command line"))
+	f.StringVar(&g.BootEntry, "boot-entry", "", text.T("pvh: boot this entry of the disk's menu (hxen boot-entries lists them)"))
 	f.VarP(&memory, "memory", "m", text.T("memory (default: what suits the source)"))
 	f.Int64Var(&g.VCPUs, "vcpus", 0, text.T("virtual processors (default: what suits the host)"))
 	f.Var(&disk, "disk-size", text.T("add a new, empty disk of this size"))
@@ -127,6 +128,8 @@ func checkNew(g api.NewGuest) error {
 		return usage("nothing to boot from: give --iso, --disk, --kernel or --disk-size")
 	case g.Kernel == "" && (g.Initrd != "" || g.Cmdline != ""):
 		return usage("--initrd and --cmdline need --kernel")
+	case g.BootEntry != "" && (g.Type != "pvh" || g.Kernel != "" || g.Disk == ""):
+		return usage("--boot-entry needs --type pvh and --disk, and no --kernel")
 	case g.Disk == "" && (g.CopyDisk || g.ReadOnly):
 		return usage("--copy and --read-only need --disk")
 	}

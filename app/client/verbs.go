@@ -309,6 +309,19 @@ func (c *Client) Retype(ctx context.Context, vm api.Ref, to string) ([]string, e
 	return out.Notes, err
 }
 
+// BootMenu tells what the disks of a halted guest can boot.
+func (c *Client) BootMenu(ctx context.Context, vm api.Ref) (api.BootMenu, error) {
+	var out api.BootMenu
+	err := c.PluginTask(ctx, api.FnBoot, api.VMArg{VM: vm}, nil, &out)
+	return out, err
+}
+
+// SetBootEntry has a halted guest boot this entry of its disks' menu; empty: what
+// its boot loader would.
+func (c *Client) SetBootEntry(ctx context.Context, vm api.Ref, entry string) error {
+	return c.Call(ctx, "VM.set_PV_bootloader_args", nil, vm, entry)
+}
+
 // Version tells which service runs.
 func (c *Client) Version(ctx context.Context) (api.Version, error) {
 	var out api.Version

@@ -80,6 +80,7 @@ func (w *wizard) sourcePage() (fyne.CanvasObject, fyne.Focusable) {
 			pick = copied
 		}
 		rows.add(text.T("How"), f.choice([]string{use, copied}, pick, func(v string) { s.CopyDisk = v == copied }), nil)
+		rows.add(text.T("Run as"), w.typeChoice(), nil)
 		first = e
 	case model.FromKernel:
 		e, box := path(s.Kernel, s.SetPath)
@@ -108,6 +109,9 @@ func (w *wizard) typeChoice() fyne.CanvasObject {
 		w.show()
 	})
 	about := text.T("For Linux kernels made for Xen too, as distributions' are. Starts at once and needs little. Cloud kernels show a screen but take keys in the serial console only. Without it QEMU runs the kernel in a whole machine.")
+	if s.Source == model.FromDisk {
+		about = text.T("For disks with a Linux on them: HXEN starts the kernel that the disk's boot loader would. Starts at once and needs little. Without it QEMU runs a whole machine.")
+	}
 	if why != "" {
 		pvh.Disable()
 		about = text.T("Not on this computer as it is now: %s", why)

@@ -56,11 +56,14 @@ func (s *Service) plan(want api.NewGuest) (*draft, error) {
 		Type: hv.GuestType(orElse(want.Type, string(hv.HVM))), Firmware: hv.Firmware(orElse(want.Firmware, string(hv.BIOS))),
 		Display:   hv.Display{Adapter: want.Display, Audio: want.Audio},
 		Autostart: want.Autostart, Other: clientKeys(want.OtherConfig),
-		Boot: hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline},
+		Boot: hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline, Entry: want.BootEntry},
 	}
 	d.spec = spec
 	if err := hv.CheckName(want.Name); err != nil {
 		return nil, refuse("name", err.Error(), "choose another name")
+	}
+	if spec.Type != hv.PVH && want.BootEntry != "" {
+		return nil, refuse("boot", "the boot loader's menu of a guest of type hvm is its own", "choose in its screen when it starts, or the type pvh")
 	}
 	if spec.Type == hv.PVH {
 		if err := planPVH(spec, want); err != nil {
@@ -89,6 +92,8 @@ func planPVH(spec *hv.Spec, want api.NewGuest) error {
 	switch {
 	case want.Kernel == "" && want.Disk == "":
 		return refuse("source", "a guest of type pvh boots from a disk that has a system on it, or from a kernel on this computer", "choose a disk or a kernel, or the type hvm")
+	case want.Kernel != "" && want.BootEntry != "":
+		return refuse("boot", "a kernel on this computer and an entry of the disk's menu exclude each other", "choose one of them")
 	case want.Firmware != "":
 		return refuse("firmware", "a guest of type pvh has no firmware", "leave the firmware out, or choose the type hvm")
 	case want.Display != "" && want.Display != "none" || want.Audio:

@@ -38,6 +38,7 @@ func (s *Service) registerPlugin(srv *rpc.Server) {
 	add(api.FnProbe, func(_ *rpc.Call, p api.Probe) (api.ProbeResult, error) { return s.probe(p.Path) })
 	add(api.FnDefault, s.hostInfo)
 	add(api.FnRelink, s.relink)
+	add(api.FnBoot, s.bootMenu)
 	add(api.FnEnd, func(*rpc.Call) error { s.end(errLeave); return nil })
 	add(api.FnVersion, func(*rpc.Call) (api.Version, error) { return s.version(), nil })
 }
@@ -71,7 +72,7 @@ func (s *Service) config(ref api.Ref) (api.GuestConfig, error) {
 	c := api.GuestConfig{
 		VM: ref, Name: p.Name, Description: p.Description, Memory: int64(p.Memory), VCPUs: int64(p.VCPUs),
 		Firmware: orElse(string(p.Firmware), string(hv.BIOS)), BootOrder: orElse(p.Boot.Order, "cd"),
-		Kernel: p.Boot.Kernel, Initrd: p.Boot.Initrd, Cmdline: p.Boot.Cmdline, Forwards: []api.Forward{},
+		Kernel: p.Boot.Kernel, Initrd: p.Boot.Initrd, Cmdline: p.Boot.Cmdline, BootEntry: p.Boot.Entry, Forwards: []api.Forward{},
 		Network: len(p.NICs) > 0, Display: orElse(p.Display.Adapter, "virtio"), Audio: p.Display.Audio, Autostart: p.Autostart,
 	}
 	for _, n := range p.NICs {
@@ -112,7 +113,7 @@ func (s *Service) setConfig(c *rpc.Call, want api.GuestConfig) error {
 	}
 	err = s.update(g, func(p *hv.Spec) error {
 		p.Name, p.Description, p.Memory, p.VCPUs = want.Name, want.Description, uint64(max(want.Memory, 0)), int(want.VCPUs)
-		p.Firmware, p.Boot = hv.Firmware(want.Firmware), hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline, Order: want.BootOrder}
+		p.Firmware, p.Boot = hv.Firmware(want.Firmware), hv.Boot{Kernel: want.Kernel, Initrd: want.Initrd, Cmdline: want.Cmdline, Order: want.BootOrder, Entry: want.BootEntry}
 		p.Display, p.Autostart = hv.Display{Adapter: want.Display, Audio: want.Audio}, want.Autostart
 		if p.Type == hv.PVH { // what it does not have
 			p.Firmware, p.Display.Audio = "", false

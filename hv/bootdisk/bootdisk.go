@@ -86,8 +86,17 @@ func Find(ctx context.Context, disks []Disk) (*Menu, error) {
 // Pick returns the entry of that id or title, or without one the default. A name
 // without its submenus will do where nothing else has it.
 func (m *Menu) Pick(name string) (Entry, error) {
+	i, err := m.Index(name)
+	if err != nil {
+		return Entry{}, err
+	}
+	return m.Entries[i], nil
+}
+
+// Index is the place in Entries of the one that Pick returns; -1 with an error.
+func (m *Menu) Index(name string) (int, error) {
 	if name == "" {
-		return m.Entries[m.Default], nil
+		return m.Default, nil
 	}
 	last := func(s string) string { return s[strings.LastIndexByte(s, '>')+1:] }
 	for _, is := range []func(Entry) bool{
@@ -97,14 +106,14 @@ func (m *Menu) Pick(name string) (Entry, error) {
 		func(e Entry) bool { return last(e.Title) == name },
 	} {
 		if i := slices.IndexFunc(m.Entries, is); i >= 0 {
-			return m.Entries[i], nil
+			return i, nil
 		}
 	}
 	var have []string
 	for _, e := range m.Entries[:min(len(m.Entries), 12)] {
 		have = append(have, fmt.Sprintf("%q", e.ID))
 	}
-	return Entry{}, fmt.Errorf("the guest's disk has no boot entry %q; it has %s", name, strings.Join(have, ", "))
+	return -1, fmt.Errorf("the guest's disk has no boot entry %q; it has %s", name, strings.Join(have, ", "))
 }
 
 // Commit writes what the boot loader would have written before it starts the

@@ -41,6 +41,7 @@ func main() {
 	dir := flag.String("dir", "", "the guest's folder")
 	run := flag.String("run", "", "the runtime folder for sockets")
 	dial := flag.String("dial", "", "dial the sockets of networks in this runtime folder for the process at descriptor 3")
+	bootMenu := flag.Bool("boot-menu", false, "tell what the disks of the guest on standard input can boot, and end")
 	showVersion := flag.Bool("version", false, "print the version and end")
 	flag.Parse()
 	if *showVersion {
@@ -51,6 +52,13 @@ func main() {
 	debug.SetGCPercent(40)
 	if *dial != "" {
 		if err := serveDialer(*dial); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	if *bootMenu {
+		if err := serveBootMenu(*dir, *run); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return

@@ -97,7 +97,7 @@ func (s *Settings) Changed() bool {
 func configEqual(a, b api.GuestConfig) bool {
 	return a.Name == b.Name && a.Description == b.Description && a.Memory == b.Memory && a.VCPUs == b.VCPUs &&
 		a.Firmware == b.Firmware && a.BootOrder == b.BootOrder && a.Kernel == b.Kernel && a.Initrd == b.Initrd &&
-		a.Cmdline == b.Cmdline && a.Network == b.Network && a.Display == b.Display && a.Audio == b.Audio && a.Autostart == b.Autostart
+		a.Cmdline == b.Cmdline && a.BootEntry == b.BootEntry && a.Network == b.Network && a.Display == b.Display && a.Audio == b.Audio && a.Autostart == b.Autostart
 }
 
 // Save replaces the guest's settings.

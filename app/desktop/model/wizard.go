@@ -49,7 +49,7 @@ type Wizard struct {
 	Kernel   string
 	Initrd   string
 	Cmdline  string
-	PVH      bool // run the kernel as a guest of type pvh
+	PVH      bool // run the kernel, or the disk's, as a guest of type pvh
 
 	Memory   int64 // bytes
 	VCPUs    int64
@@ -277,7 +277,9 @@ func (w *Wizard) NoPVH() string {
 }
 
 // pvh reports whether the guest will be one of that type.
-func (w *Wizard) pvh() bool { return w.PVH && w.Source == FromKernel && w.NoPVH() == "" }
+func (w *Wizard) pvh() bool {
+	return w.PVH && (w.Source == FromKernel || w.Source == FromDisk) && w.NoPVH() == ""
+}
 
 // HasFirmware reports whether the guest has firmware to choose.
 func (w *Wizard) HasFirmware() bool { return !w.pvh() }

@@ -197,3 +197,25 @@ func TestWizardWarns(t *testing.T) {
 		t.Errorf("a warning forbids: %q", w.Problems())
 	}
 }
+
+// A disk alone is enough for a guest of type pvh: it boots the kernel on it.
+func TestWizardDiskAsPVH(t *testing.T) {
+	s := modeltest.New()
+	s.SetProbe("/disks/cloud.raw", api.ProbeResult{Kind: "disk", Format: "raw", Size: 4 << 30})
+	lib, turn := online(t, s)
+	turn.until(t, "the host", func() bool { return lib.Host() != nil })
+	changed := false
+	w := lib.NewWizard("", func() { changed = true })
+	w.SetSource(model.FromDisk)
+	w.SetPath("/disks/cloud.raw")
+	turn.until(t, "the probe", func() bool { return changed })
+	w.PVH = true
+	for w.Page != model.PageSummary {
+		if !w.Next() {
+			t.Fatalf("page %d: %q", w.Page, w.Problems())
+		}
+	}
+	if g := w.Request(); g.Type != "pvh" || g.Disk != "/disks/cloud.raw" || g.Kernel != "" || g.Firmware != "" || w.HasFirmware() {
+		t.Errorf("asks for %+v", g)
+	}
+}
