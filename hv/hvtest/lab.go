@@ -31,6 +31,9 @@ type Lab struct {
 	// over waits, so that times repeat whatever this machine does beside. Else
 	// there are two processors and the wall's clock.
 	Icount bool
+	// Single has the lab one processor: QEMU's translator then never runs code that
+	// the kernel is about to patch.
+	Single bool
 }
 
 // labModules make /dev/kvm, in the order in which they are loaded. nested=0:
@@ -172,6 +175,9 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	args := []string{"-accel", "tcg,thread=multi,tb-size=512", "-smp", "2"}
 	if l.Icount {
 		args = []string{"-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=0,sleep=off,align=off", "-smp", "1"}
+	}
+	if l.Single {
+		args = []string{"-accel", "tcg,thread=single,tb-size=512", "-smp", "1"}
 	}
 	args = slices.Concat(args, []string{"-M", "q35", "-cpu", "max,+svm,+npt", "-m", "4096", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "stdio",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,9 @@ import (
 // xtfGuard is for one of XTF's tests, most of which take less than a second.
 const xtfGuard = 90 * time.Second
 
+// xtfOnly are the kernels to be run, by their names.
+var xtfOnly = flag.String("xtf", "test-hvm*", "the kernels of XTF that TestXTF runs")
+
 var (
 	xtfResult = regexp.MustCompile(`Test result: (SUCCESS|SKIP|ERROR|FAILURE|CRASH)`)
 	xtfReason = regexp.MustCompile(`(?m)^(?:Error|Failure|Skip|Fail|PANIC): *(.*?)\r?$`)
@@ -28,7 +32,7 @@ var (
 // (hv/hvtest).
 func TestXTF(t *testing.T) {
 	dir := filepath.Join(os.Getenv("HXEN_LAB"), "xtf")
-	paths, _ := filepath.Glob(filepath.Join(dir, "test-hvm*"))
+	paths, _ := filepath.Glob(filepath.Join(dir, *xtfOnly))
 	if len(paths) == 0 {
 		t.Skip("XTF is not here: its sources are not part of this project (see hv/native/testdata/xtf.md)")
 	}
