@@ -195,6 +195,8 @@ type Host struct {
 	// Restore is a file that Save wrote: Launch goes on from there instead of
 	// booting; "" boots.
 	Restore string
+	// Force has Restore go on although the date of a disk was changed meanwhile.
+	Force bool
 	// Inherit is handed to every child that may touch the guest's disks: the held lock.
 	Inherit []*os.File
 	// Start runs a program that dies with the worker.

@@ -19,7 +19,7 @@ func (a *app) powerCommands() []*cobra.Command {
 	start := a.power("start", text.T("Start guests"), "  hxen start web\n  hxen start -c web    and show its serial console",
 		func(ctx context.Context, c *client.Client, vm api.Ref, row api.ListRow) error {
 			if row.Power == "Suspended" {
-				return a.resume(ctx, c, vm, paused)
+				return a.resume(ctx, c, vm, paused, false)
 			}
 			return c.Start(ctx, vm, paused)
 		})

@@ -26,20 +26,21 @@ start, lets a saved guest go on; destroy discards what was saved.`)
 }
 
 func (a *app) restoreCommand() *cobra.Command {
-	var paused bool
+	var paused, force bool
 	cmd := a.power("restore", text.T("Let saved guests go on"), "  hxen restore web",
 		func(ctx context.Context, c *client.Client, vm api.Ref, row api.ListRow) error {
 			if row.Power == "Halted" {
 				return fmt.Errorf("%s", text.T("it has no saved state; boot it with: hxen start %s", quoted(row.Name)))
 			}
-			return a.resume(ctx, c, vm, paused)
+			return a.resume(ctx, c, vm, paused, force)
 		})
 	cmd.Flags().BoolVarP(&paused, "paused", "p", false, text.T("leave it paused"))
+	cmd.Flags().BoolVar(&force, "force", false, text.T("also where a disk's date was changed meanwhile, as by a copy or a backup that was put back"))
 	return cmd
 }
 
-func (a *app) resume(ctx context.Context, c *client.Client, vm api.Ref, paused bool) error {
+func (a *app) resume(ctx context.Context, c *client.Client, vm api.Ref, paused, force bool) error {
 	draw, done := a.progress()
 	defer done()
-	return c.Resume(ctx, vm, paused, draw)
+	return c.Resume(ctx, vm, paused, force, draw)
 }

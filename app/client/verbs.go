@@ -109,9 +109,10 @@ func (c *Client) Suspend(ctx context.Context, vm api.Ref, progress Progress) err
 	return err
 }
 
-// Resume lets a suspended guest go on, and leaves it paused if asked to.
-func (c *Client) Resume(ctx context.Context, vm api.Ref, paused bool, progress Progress) error {
-	_, err := c.do(ctx, progress, "VM.resume", vm, paused, false)
+// Resume lets a suspended guest go on, and leaves it paused if asked to. force has
+// it go on although the date of a disk was changed meanwhile.
+func (c *Client) Resume(ctx context.Context, vm api.Ref, paused, force bool, progress Progress) error {
+	_, err := c.do(ctx, progress, "VM.resume", vm, paused, force)
 	return err
 }
 

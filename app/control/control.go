@@ -84,6 +84,7 @@ type Launch struct {
 	DomID    int               `json:"domid"`
 	Paused   bool              `json:"paused,omitempty"`  // hold the guest at its first instruction
 	Restore  bool              `json:"restore,omitempty"` // go on from the guest's saved state
+	Force    bool              `json:"force,omitempty"`   // also where the date of a disk was changed since
 	Networks map[string]string `json:"networks"`          // network uuid -> its frames socket
 	Accel    []hv.AccelInfo    `json:"accel"`
 	QEMU     hv.QEMUInfo       `json:"qemu"`

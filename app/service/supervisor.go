@@ -70,6 +70,7 @@ func progressOf(t *rpc.Task) progressFunc {
 type launchHow struct {
 	paused  bool // leave it paused before it runs
 	restore bool // go on from its saved state
+	force   bool // also where the date of a disk was changed since
 }
 
 // start starts a guest that the caller has claimed. ctx cancels it, and then
@@ -127,7 +128,7 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 		defer cancel()
 		var st control.Status
 		err = l.conn.Call(ctx, control.VerbLaunch, control.Launch{
-			Spec: *spec, DomID: domid, Paused: how.paused, Restore: how.restore, Networks: networks, Accel: host.accel, QEMU: host.qemu,
+			Spec: *spec, DomID: domid, Paused: how.paused, Restore: how.restore, Force: how.force, Networks: networks, Accel: host.accel, QEMU: host.qemu,
 		}, &st)
 		if err == nil {
 			s.running(g, l, st)

@@ -33,20 +33,20 @@ func (s *Service) registerSuspend(srv *rpc.Server) {
 		defer end()
 		return s.suspend(c.Context(), g, progressOf(c.Task))
 	})
-	resume := func(c *rpc.Call, ref api.Ref, paused bool) error {
+	resume := func(c *rpc.Call, ref api.Ref, paused, force bool) error {
 		g, end, err := s.begin(ref, hv.OpResume, c.Task.Ref())
 		if err != nil {
 			return err
 		}
 		defer end()
-		return s.start(c.Context(), g, launchHow{paused: paused, restore: true}, progressOf(c.Task))
+		return s.start(c.Context(), g, launchHow{paused: paused, restore: true, force: force}, progressOf(c.Task))
 	}
-	srv.Register("VM.resume", func(c *rpc.Call, ref api.Ref, paused, _ bool) error { return resume(c, ref, paused) })
-	srv.Register("VM.resume_on", func(c *rpc.Call, ref, host api.Ref, paused, _ bool) error {
+	srv.Register("VM.resume", func(c *rpc.Call, ref api.Ref, paused, force bool) error { return resume(c, ref, paused, force) })
+	srv.Register("VM.resume_on", func(c *rpc.Call, ref, host api.Ref, paused, force bool) error {
 		if host != s.hostRef() {
 			return api.NewError(api.ErrHandleInvalid, "host", string(host))
 		}
-		return resume(c, ref, paused)
+		return resume(c, ref, paused, force)
 	})
 }
 

@@ -256,7 +256,7 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	host := w.opt.Host
 	host.QEMU, host.Accel, host.Hold = l.QEMU, l.Accel, l.Paused
 	if l.Restore {
-		host.Restore = w.opt.SavedFile
+		host.Restore, host.Force = w.opt.SavedFile, l.Force
 	}
 	state := hv.Running
 	if l.Paused {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/hv/xen"
 )
 
@@ -145,10 +146,10 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 		g.config.Progress = g.progress("reading the saved guest")
 		disks, err := g.config.Disks()
 		if err == nil {
-			err = g.config.Saved.sameDisks(disks)
+			err = savefile.Same(g.config.Saved.state.Disks, disks, h.Force)
 		}
 		if err != nil {
-			return nil, staged(stageSaved, err, "")
+			return nil, staged(stageSaved, err, savefile.DiscardCure)
 		}
 	}
 	if err := g.openKernel(ctx); err != nil {

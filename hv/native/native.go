@@ -19,6 +19,7 @@ import (
 	"github.com/hxen-project/hxen/hv/backend"
 	"github.com/hxen-project/hxen/hv/backend/console"
 	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
 	"github.com/hxen-project/hxen/hv/xenstore"
@@ -42,7 +43,7 @@ type Config struct {
 	Devices []Device // what the guest finds on its XenBus; they outlive the machine
 
 	// Disks, if not nil, tells how the images are that a saved guest depends on.
-	Disks func() ([]savedDisk, error)
+	Disks func() ([]savefile.Disk, error)
 
 	Hold bool // the processors stand still until Resume
 

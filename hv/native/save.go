@@ -9,6 +9,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/hv/xenstore"
 )
 
@@ -161,29 +162,11 @@ func (m *Machine) save(ctx context.Context, path string, store xenstore.State, p
 		case <-ctx.Done():
 		}
 	}()
-	err = writeFile(ctx, path, s, m.memories(), progress)
+	err = savefile.Write(ctx, path, saveEngine, func(f *os.File) (savefile.Parts, error) {
+		return writeSave(ctx, f, s, m.memories(), progress)
+	})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
-	}
-	return err
-}
-
-// writeFile makes the file at path appear whole or not at all.
-func writeFile(ctx context.Context, path string, s saved, mems [][]byte, progress func(done, total int64)) error {
-	tmp := path + ".part"
-	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(writeSave(ctx, f, s, mems, progress), f.Close())
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp) // the error that counts is told
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,6 +15,7 @@ import (
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/hvtest"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/hv/xenabi"
 	"github.com/hxen-project/hxen/hv/xenstore"
 )
@@ -251,9 +251,9 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	size := int64(s.image.off + s.image.n)
-	start := make([]byte, s.image.off+8<<20)
-	if _, err := s.f.ReadAt(start, 0); err != nil {
+	size := int64(s.image.Off + s.image.N)
+	start := make([]byte, s.image.Off+8<<20)
+	if _, err := s.file.ReadAt(start, 0); err != nil {
 		t.Fatal(err)
 	}
 	flip := func(at uint64) func([]byte) []byte {
@@ -265,10 +265,10 @@ func TestRestoreRefuses(t *testing.T) {
 	}{
 		{"empty", "no saved guest", func([]byte) []byte { return nil }},
 		{"foreign", "no saved guest", func([]byte) []byte { return []byte("#!/bin/sh\necho hello\n") }},
-		{"newer", "version 2", func(b []byte) []byte { b[8] = 2; return b }},
+		{"newer", "version 3", func(b []byte) []byte { b[8] = 3; return b }},
 		{"header", "damaged", flip(20)},
 		{"state", "damaged", flip(guestmem.PageSize + 100)},
-		{"memory", "damaged", flip(s.image.off + countAt)},
+		{"memory", "damaged", flip(s.image.Off + countAt)},
 		{"cut in the header", "damaged", func(b []byte) []byte { return b[:30] }},
 		{"cut in the memory", "too early", func(b []byte) []byte { return b[:len(b)-chunkSize] }},
 	} {
@@ -319,26 +319,23 @@ func FuzzRestore(f *testing.F) {
 		}
 		size := (st.Memory+chunkSize-1)/chunkSize*chunkSize + chunkSize + uint64(len(st.Grown))*guestmem.GrowSize
 		table := make([]byte, size/chunkSize*chunkEntry)
-		where := [3]section{
-			{guestmem.PageSize, uint64(len(state)), crc32.Checksum(state, castagnoli)},
-			{guestmem.PageSize + uint64(len(state)), uint64(len(table)), crc32.Checksum(table, castagnoli)},
-			{off: 16 << 20, n: size},
-		}
-		file, err := os.Create(filepath.Join(dir, "fuzz"))
+		path := filepath.Join(dir, "fuzz")
+		err := savefile.Write(t.Context(), path, saveEngine, func(f *os.File) (savefile.Parts, error) {
+			at := uint64(savefile.Begin + len(state))
+			_, err := f.WriteAt(state, savefile.Begin)
+			_, terr := f.WriteAt(table, int64(at))
+			return savefile.Parts{
+				{Off: savefile.Begin, N: uint64(len(state)), Sum: savefile.Sum(0, state)},
+				{Off: at, N: uint64(len(table)), Sum: savefile.Sum(0, table)},
+				{Off: 16 << 20, N: size},
+			}, errors.Join(err, terr, f.Truncate(int64(16<<20+size)))
+		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		for off, b := range map[uint64][]byte{0: encodeHead(where), where[0].off: state, where[1].off: table} {
-			if _, err := file.WriteAt(b, int64(off)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := errors.Join(file.Truncate(int64(16<<20+size)), file.Close()); err != nil {
 			t.Fatal(err)
 		}
 		c := testConfig(t, nil)
 		c.VCPUs, c.Memory, c.Hold = 1, 1<<20, true
-		if m, err := restored(t, c, file.Name()); err == nil {
+		if m, err := restored(t, c, path); err == nil {
 			m.Close()
 		}
 	})

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // Engine runs hvm guests in QEMU.
@@ -269,7 +270,7 @@ func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, sv *saved, info h
 	if sv != nil {
 		if err := m.load(ctx, sv); err != nil {
 			m.abandon()
-			return nil, staged(stageSaved, fmt.Errorf("the guest cannot go on from its saved state: %w", ch.because(err)), discardCure)
+			return nil, staged(stageSaved, fmt.Errorf("the guest cannot go on from its saved state: %w", ch.because(err)), savefile.DiscardCure)
 		}
 	}
 	if !h.Hold {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
@@ -12,12 +11,10 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 const stageSaved = "saved state"
-
-// discardCure is the way out of every state that cannot be used.
-const discardCure = "put back what was changed, or discard the saved state: the guest then boots as after a power cut"
 
 // restoreRate is what a slow disk still reads, in bytes per second: it stretches
 // the time that a launch may take.
@@ -37,25 +34,19 @@ func openSaved(s hv.Spec, h hv.Host) (_ *saved, closer func(), err error) {
 	if h.Restore == "" {
 		return nil, func() {}, nil
 	}
-	f, err := os.Open(h.Restore)
+	f, err := savefile.Open(h.Restore, saveEngine)
 	if err != nil {
-		return nil, nil, staged(stageSaved, mediaError("saved state", h.Restore, err), "")
+		return nil, nil, staged(stageSaved, err, savefile.DiscardCure)
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-		}
-	}()
-	fi, err := f.Stat()
+	sv, err := readSaved(f)
 	if err != nil {
-		return nil, nil, staged(stageSaved, err, "")
+		err = fmt.Errorf("the saved state %s cannot be used: %w", h.Restore, err)
+	} else {
+		err = sv.differs(s, h.Dir, h.Force)
 	}
-	sv, err := readSaved(f, fi.Size())
 	if err != nil {
-		return nil, nil, staged(stageSaved, fmt.Errorf("the saved state %s cannot be used: %w", h.Restore, err), discardCure)
-	}
-	if err := sv.differs(s, h.Dir); err != nil {
-		return nil, nil, staged(stageSaved, err, discardCure)
+		_ = f.Close()
+		return nil, nil, staged(stageSaved, err, savefile.DiscardCure)
 	}
 	return sv, func() { _ = f.Close() }, nil
 }
@@ -116,7 +107,7 @@ func (m *Machine) send(ctx context.Context, sv *saved) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	w := &streamWriter{w: conn, sum: crc32.New(castagnoli), total: sv.tail.Bytes, progress: func(done, total int64) {
+	w := &streamWriter{w: conn, total: sv.stream.Size(), progress: func(done, total int64) {
 		if m.host.Progress != nil {
 			m.host.Progress("restoring", done, total)
 		}
@@ -130,7 +121,7 @@ func (m *Machine) send(ctx context.Context, sv *saved) error {
 		}
 		return err
 	}
-	if w.sum.Sum32() != sv.tail.CRC {
+	if w.sum != sv.file.Parts[savefile.Data].Sum {
 		return errors.New("the saved state is damaged: its checksum is wrong")
 	}
 	return nil

@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
-	"hash/crc32"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // noLimit is a bandwidth in bytes per second that no host reaches.
@@ -56,64 +54,35 @@ func (m *Machine) Save(ctx context.Context, path string, progress func(done, tot
 	return m.verb("save the guest", err)
 }
 
-func (m *Machine) saveTo(ctx context.Context, path string, progress func(done, total int64)) (err error) {
-	f, err := os.OpenFile(path+".part", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+func (m *Machine) saveTo(ctx context.Context, path string, progress func(done, total int64)) error {
+	state, err := m.savedState(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_ = f.Close()
-		if err != nil {
-			_ = os.Remove(f.Name())
+	return savefile.Write(ctx, path, saveEngine, func(f *os.File) (where savefile.Parts, err error) {
+		w := &streamWriter{w: io.NewOffsetWriter(f, savefile.Begin), progress: progress, total: m.stateSize()}
+		if err := m.migrateOut(ctx, w); err != nil {
+			return where, err
 		}
-	}()
-	head, err := m.savedHead(ctx)
-	if err != nil {
-		return err
-	}
-	if err := writePart(f, head); err != nil {
-		return err
-	}
-	w := &streamWriter{w: f, sum: crc32.New(castagnoli), progress: progress, total: m.stateSize()}
-	if err := m.migrateOut(ctx, w); err != nil {
-		return err
-	}
-	// QEMU has let go of the images: nothing writes to them from here on.
-	disks, err := disksNow(m.host.Dir, head.Spec.Disks)
-	if err != nil {
-		return err
-	}
-	if err := writeTail(f, savedTail{Bytes: w.done, CRC: w.sum.Sum32(), Disks: disks}); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	if d, err := os.Open(filepath.Dir(path)); err == nil { // Windows cannot, and needs not
-		_ = d.Sync()
-		_ = d.Close()
-	}
-	return nil
+		// QEMU has let go of the images: nothing writes to them from here on.
+		if state.Disks, err = savefile.Disks(m.host.Dir, state.Spec.Disks); err != nil {
+			return where, err
+		}
+		where[savefile.Data] = savefile.Part{Off: savefile.Begin, N: uint64(w.done), Sum: w.sum}
+		where[savefile.State], err = savefile.WriteState(f, savefile.Begin+uint64(w.done), state)
+		return where, err
+	})
 }
 
-func (m *Machine) savedHead(ctx context.Context) (savedHead, error) {
+func (m *Machine) savedState(ctx context.Context) (savedState, error) {
 	var id struct {
 		GUID string `json:"guid"`
 	}
 	if err := m.mon.Do(ctx, "query-vm-generation-id", nil, &id); err != nil {
-		return savedHead{}, err
+		return savedState{}, err
 	}
-	h := savedHead{
-		Version: savedVersion, At: time.Now().UTC(), QEMU: m.info.Version, Machine: m.info.Machine, Accel: m.info.Accelerator,
+	h := savedState{
+		At: time.Now().UTC(), QEMU: m.info.Version, Machine: m.info.Machine, Accel: m.info.Accelerator,
 		Spec: m.spec, GenID: id.GUID, AgentOpen: m.agent.open.Load(),
 	}
 	h.Spec.Disks = slices.Clone(h.Spec.Disks)
@@ -271,7 +240,7 @@ func (m *Machine) awaitIdle(ctx context.Context) {
 // streamWriter counts and sums what passes, and tells how far it is.
 type streamWriter struct {
 	w        io.Writer
-	sum      hash.Hash32
+	sum      uint32
 	done     int64
 	total    int64
 	told     int64
@@ -280,7 +249,7 @@ type streamWriter struct {
 
 func (s *streamWriter) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
-	s.sum.Write(p[:n])
+	s.sum = savefile.Sum(s.sum, p[:n])
 	s.done += int64(n)
 	if err != nil {
 		return n, fmt.Errorf("%w: %w", errDisk, err)

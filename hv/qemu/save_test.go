@@ -3,6 +3,7 @@ package qemu
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -164,6 +165,8 @@ func TestRestoreRefuses(t *testing.T) {
 	if se := restoreError(t, l, s, path); !strings.Contains(se.Error(), "was changed after the guest was saved") {
 		t.Errorf("a changed disk: %v", se)
 	}
+	l.host.Force = true
+	restored(t, l, s, path).Close()
 }
 
 // TestSaveFails: a guest whose state cannot be written goes on, and what was
@@ -208,22 +211,17 @@ func TestSaveFails(t *testing.T) {
 	}
 }
 
-// FuzzSaved: a saved state may come from anywhere.
+// FuzzSaved: what the state of a saved guest says may be anything.
 func FuzzSaved(f *testing.F) {
-	var b bytes.Buffer
-	writePart(&b, savedHead{Version: 1, Machine: "pc-q35-7.2"})
-	b.WriteString("stream")
-	writeTail(&b, savedTail{Bytes: 6})
-	f.Add(b.Bytes())
-	f.Add([]byte(savedMagic + "\xff\xff\xff\xff"))
+	b, err := json.Marshal(savedState{Machine: "pc-q35-7.2", Spec: hv.Spec{Version: 1}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := readSaved(bytes.NewReader(b), int64(len(b)))
-		if err != nil {
-			return
+		var s saved
+		if json.Unmarshal(b, &s.head) == nil {
+			_ = s.differs(hv.Spec{}, "/", false)
 		}
-		if got, err := io.ReadAll(s.stream); err != nil || int64(len(got)) != s.tail.Bytes {
-			t.Errorf("%d bytes of %d, %v", len(got), s.tail.Bytes, err)
-		}
-		_ = s.differs(hv.Spec{}, "/")
 	})
 }

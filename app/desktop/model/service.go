@@ -159,7 +159,7 @@ func (r *Remote) Do(ctx context.Context, vm api.Ref, op string) error {
 		case OpSave:
 			return c.Suspend(ctx, vm, nil)
 		case OpRestore:
-			return c.Resume(ctx, vm, false, nil)
+			return c.Resume(ctx, vm, false, false, nil)
 		case OpReset:
 			return c.HardReboot(ctx, vm)
 		}
