@@ -87,9 +87,11 @@ type Device struct {
 
 // Add makes a device for the guest to find, and serves it. A guest that was
 // restored has the device in its XenStore, and goes on with it.
-func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
+func (g *Guest) Add(c Config, driver Driver) (*Device, error) { return g.add(c, driver, false) }
+
+func (g *Guest) add(c Config, driver Driver, leaving bool) (*Device, error) {
 	d := &Device{
-		guest: g, driver: driver, state: xenabi.XenbusStateInitWait,
+		guest: g, driver: driver, leaving: leaving, state: xenabi.XenbusStateInitWait,
 		node: xenstore.Device{Domid: g.Domid, Type: c.Type, ID: c.ID, Front: c.Front, Back: c.Back},
 		wake: make(chan struct{}, 1), leave: make(chan struct{}), calls: make(chan func()), done: make(chan struct{}),
 	}
@@ -109,6 +111,12 @@ func (g *Guest) Add(c Config, driver Driver) (*Device, error) {
 	d.stop, d.ended = cancel, ctx.Done()
 	go d.serve(ctx)
 	return d, nil
+}
+
+// Retire is Add for a device that the guest had when it was saved and shall let go
+// of, to nothing: its front end is never served.
+func (g *Guest) Retire(typ string, id int) (*Device, error) {
+	return g.add(Config{Type: typ, ID: id}, nil, true)
 }
 
 // resume takes up a device where it was saved. Its rings say how far they were

@@ -9,6 +9,8 @@ type ACPIConfig struct {
 
 	SleepControl, SleepStatus, Reset uint16
 	ResetValue                       uint8
+
+	Generation uint64 // address of the virtual machine's generation id; 0: none
 }
 
 // Bits of the FADT (ACPI 6.4, section 5.2.9). No VGA and no CMOS clock also let
@@ -43,7 +45,11 @@ func ACPITables(c ACPIConfig) []byte {
 		out = append(out, table...)
 		return at
 	}
-	dsdt := place(acpiTable("DSDT", 2, []byte("\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00"))) // Name(_S5, Package{5, 0, 0, 0})
+	code := []byte("\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00") // Name(_S5, Package{5, 0, 0, 0})
+	if c.Generation != 0 {
+		code = append(code, acpiGeneration(c.Generation)...)
+	}
+	dsdt := place(acpiTable("DSDT", 2, code))
 	fadt := place(acpiFADT(c, dsdt))
 	madt := place(acpiMADT(c.VCPUs))
 	var list []byte
@@ -123,4 +129,26 @@ func acpiMADT(vcpus int) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(id))
 	}
 	return acpiTable("APIC", 4, b)
+}
+
+// acpiGeneration is the device that tells where the generation id lies, as AML
+// (ACPI 6.4, section 20.2; Microsoft's "Virtual Machine Generation ID"):
+//
+//	Device (\VGEN) {
+//		Name (_HID, "HXEN0001") Name (_CID, "VM_GEN_COUNTER") Name (_DDN, "VM_GEN_COUNTER")
+//		Name (ADDR, Package { low, high })
+//	}
+//
+// There is nothing through which the guest could be notified of a new id: that takes
+// an interrupt that ACPI can name, and so an I/O APIC, which a PVH guest of ours does
+// not have. Linux reads the id when it boots.
+func acpiGeneration(at uint64) []byte {
+	text := func(name, value string) string { return "\x08" + name + "\x0d" + value + "\x00" }
+	address := []byte("\x08ADDR\x12\x0c\x02\x0c") // a package of 12 bytes with 2 elements
+	address = binary.LittleEndian.AppendUint32(address, uint32(at))
+	address = append(address, 0x0c)
+	address = binary.LittleEndian.AppendUint32(address, uint32(at>>32))
+	body := "VGEN" + text("_HID", "HXEN0001") + text("_CID", "VM_GEN_COUNTER") + text("_DDN", "VM_GEN_COUNTER") + string(address)
+	n := len(body) + 2 // with its length, in two bytes: four bits and eight
+	return append([]byte{0x5b, 0x82, byte(0x40 | n&0xf), byte(n >> 4)}, body...)
 }

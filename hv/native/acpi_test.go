@@ -81,6 +81,7 @@ func TestACPICompiler(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"facp": acpiFADT(ACPIConfig{SleepControl: 0x600, SleepStatus: 0x601, Reset: 0x602}, 0xfc000040), "apic": acpiMADT(300),
 		"dsdt": ACPITables(ACPIConfig{VCPUs: 1})[64:][:36+13],
+		"ssdt": acpiTable("SSDT", 2, acpiGeneration(genIDAt)),
 	} {
 		path := filepath.Join(dir, name+".aml")
 		if err := os.WriteFile(path, b, 0o600); err != nil {

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ func place(c Config, l layout, mem *guestmem.Memory) error {
 	tables := ACPITables(ACPIConfig{
 		Base: acpiAt, VCPUs: c.VCPUs,
 		SleepControl: portSleepControl, SleepStatus: portSleepStatus, Reset: portReset, ResetValue: resetValue,
+		Generation: genIDAt,
 	})
 	if len(tables) > acpiSize {
 		return fmt.Errorf("the ACPI tables of %d processors take %d bytes of %d", c.VCPUs, len(tables), acpiSize)
@@ -44,8 +46,21 @@ func place(c Config, l layout, mem *guestmem.Memory) error {
 	if err := mem.Write(acpiAt, tables); err != nil {
 		return fmt.Errorf("place the ACPI tables: %w", err)
 	}
+	if err := newGeneration(mem); err != nil {
+		return err
+	}
 	if err := placeStartInfo(c, l, mem, initrdAt); err != nil {
 		return fmt.Errorf("place the start info: %w", err)
+	}
+	return nil
+}
+
+// newGeneration gives the virtual machine another generation id.
+func newGeneration(mem *guestmem.Memory) error {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // it never fails
+	if err := mem.Write(genIDAt, id); err != nil {
+		return fmt.Errorf("place the generation id: %w", err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func (g *Guest) openCards() error {
 		}
 		socket := g.host.NICs[i]
 		g.config.Devices = append(g.config.Devices, net.New(net.Config{
-			ID: i, NIC: nic, Log: g.host.Log,
+			ID: g.places[nic.UUID], NIC: nic, Log: g.host.Log,
 			Dial: func(ctx context.Context) (gonet.Conn, error) { return g.host.Dial(ctx, socket) },
 		}))
 	}

@@ -24,7 +24,7 @@ func (g *Guest) openDisks(ctx context.Context) error {
 			return staged(stageDisk, err, "")
 		}
 		disk := blk.New(blk.Config{
-			Index: i, UUID: d.UUID, ReadOnly: d.Mode == hv.ReadOnly, CD: d.IsCD(),
+			Index: g.places[d.UUID], UUID: d.UUID, ReadOnly: d.Mode == hv.ReadOnly, CD: d.IsCD(),
 			Log: g.host.Log, Event: g.events.Put, Full: func() { go g.pauseFull(d.UUID) },
 		}, file)
 		g.disks[d.UUID] = disk

@@ -70,9 +70,11 @@ func (m *Machine) tearDown() {
 	if m.domain != nil {
 		m.domain.Close()
 	}
+	m.plugs.Lock()
 	for _, d := range m.devices {
-		d.Close()
+		d.back.Close()
 	}
+	m.plugs.Unlock()
 	close(m.release)
 	m.threads.Wait()
 	if m.cancel != nil {

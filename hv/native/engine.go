@@ -138,19 +138,22 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
 		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Log: h.Log, Notice: g.notice,
 	}
-	g.config.Disks = g.disksNow
+	g.config.Outside = g.outside
 	if h.Restore != "" {
 		if g.config.Saved, err = OpenSaved(h.Restore); err != nil {
 			return nil, staged(stageSaved, err, "")
 		}
 		g.config.Progress = g.progress("reading the saved guest")
-		disks, err := g.config.Disks()
-		if err == nil {
-			err = savefile.Same(g.config.Saved.state.Disks, disks, h.Force)
+		now, err := g.config.Outside()
+		if err == nil && !g.config.Saved.clones(g.config.UUID) { // a clone has copies
+			err = savefile.Same(g.config.Saved.state.Outside.Disks, now.Disks, h.Force)
 		}
 		if err != nil {
 			return nil, staged(stageSaved, err, savefile.DiscardCure)
 		}
+	}
+	if err := g.place(g.config.Saved); err != nil {
+		return nil, staged(stageSaved, err, savefile.DiscardCure)
 	}
 	if err := g.openKernel(ctx); err != nil {
 		if h.Restore == "" {

@@ -41,6 +41,7 @@ type Guest struct {
 	boot      []io.Closer
 
 	mu        sync.Mutex
+	places    map[string]int    // guarded by mu; the guest's numbers of its disks and cards, by uuid
 	media     map[string]string // guarded by mu; paths that are in CD drives now instead of the Spec's, by the disk's uuid
 	machine   *Machine          // guarded by mu; the present one
 	resets    bool              // guarded by mu; its end is our reset
@@ -58,7 +59,7 @@ var (
 func newGuest(s hv.Spec, h hv.Host) *Guest {
 	g := &Guest{
 		spec: s, host: h, events: hv.NewEventQueue(), line: newLine(),
-		disks: map[string]*blk.Disk{}, gone: make(chan struct{}), media: map[string]string{},
+		disks: map[string]*blk.Disk{}, gone: make(chan struct{}), media: map[string]string{}, places: map[string]int{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g

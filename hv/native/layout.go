@@ -27,6 +27,7 @@ const (
 	acpiSize    = 0x10000
 	storeAt     = specialAt + 0x20000
 	consoleAt   = specialAt + 0x21000
+	genIDAt     = specialAt + 0x22000
 	specialSize = 0x40000
 
 	highStart = 1 << 32

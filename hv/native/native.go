@@ -16,10 +16,8 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
-	"github.com/hxen-project/hxen/hv/backend"
 	"github.com/hxen-project/hxen/hv/backend/console"
 	"github.com/hxen-project/hxen/hv/guestmem"
-	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
 	"github.com/hxen-project/hxen/hv/xenstore"
@@ -42,8 +40,8 @@ type Config struct {
 
 	Devices []Device // what the guest finds on its XenBus; they outlive the machine
 
-	// Disks, if not nil, tells how the images are that a saved guest depends on.
-	Disks func() ([]savefile.Disk, error)
+	// Outside, if not nil, tells what a saved guest depends on beside its memory.
+	Outside func() (outside, error)
 
 	Hold bool // the processors stand still until Resume
 
@@ -74,6 +72,7 @@ type Machine struct {
 	special accel.RAM // what lies at specialAt
 	hyp     accel.Hypervisor
 
+	from        *mapped       // nil: memory is zero at first
 	cpuid       []accel.CPUID // what the processors' leaves are made from
 	incarnation uint32        // how often the guest was restored, and one
 
@@ -90,9 +89,11 @@ type Machine struct {
 	gone    chan struct{}  // closed: nothing is left
 	running sync.WaitGroup // processors that may run guest code
 	threads sync.WaitGroup // processors that exist
-	servers sync.WaitGroup // XenStore, and a Save that is going on
-	devices []*backend.Device
+	servers sync.WaitGroup // XenStore, and a Save or a plugging that is going on
 	cancel  context.CancelFunc
+
+	plugs   sync.Mutex // held while devices are added or removed; before mu
+	devices []*plugged // guarded by plugs; of devices, some twice while they are replaced
 
 	patch   sync.Mutex
 	patched bool // guarded by patch; the kernel's calls reach us
@@ -237,7 +238,9 @@ func (m *Machine) makeMemory() error {
 
 // newRAM makes memory that goes with the machine.
 func (m *Machine) newRAM(n uint64) (accel.RAM, error) {
-	r, err := m.hyp.NewRAM(accel.RAMConfig{Size: n})
+	c := accel.RAMConfig{Size: n}
+	m.from.next(&c)
+	r, err := m.hyp.NewRAM(c)
 	if err != nil {
 		return nil, fmt.Errorf("get %d MiB of memory for the guest: %w", (n+1<<20-1)>>20, err)
 	}
@@ -382,14 +385,17 @@ func (m *Machine) connect(store *xenstore.Store, ring func(guestmem.Page, func()
 }
 
 func (m *Machine) introduction() xenstore.DomainConfig {
-	u := m.config.UUID
 	return xenstore.DomainConfig{
 		Domid: domid, Name: m.config.Name,
-		UUID:      fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16]),
+		UUID:      uuidText(m.config.UUID),
 		MemoryKiB: m.config.Memory >> 10, VCPUs: m.config.VCPUs,
 		StorePort: m.domain.StorePort(), StoreGFN: storeAt / guestmem.PageSize,
 		ConsolePort: m.domain.ConsolePort(), ConsoleGFN: consoleAt / guestmem.PageSize,
 	}
+}
+
+func uuidText(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
 // Console is the guest's serial line. Read ends with io.EOF after the guest.

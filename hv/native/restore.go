@@ -27,6 +27,9 @@ func (m *Machine) rebuild(s *Saved) error {
 		return err
 	}
 	m.cpuid, m.incarnation, m.patched = st.CPUID, st.Incarnation+1, st.KernelFound
+	if s.clones(m.config.UUID) {
+		m.from = &mapped{saved: s}
+	}
 	if err := m.makeMemory(); err != nil {
 		return err
 	}
@@ -35,8 +38,10 @@ func (m *Machine) rebuild(s *Saved) error {
 			return err
 		}
 	}
-	if err := s.load(context.Background(), m.memories(), m.config.Progress); err != nil {
-		return err
+	if m.from == nil {
+		if err := s.load(context.Background(), m.memories(), m.config.Progress); err != nil {
+			return err
+		}
 	}
 	if err := m.makeProcessors(st.Processors); err != nil {
 		return err
@@ -54,6 +59,10 @@ func (m *Machine) rebuild(s *Saved) error {
 	})
 	if err != nil {
 		return err
+	}
+	if m.from != nil {
+		m.from = nil // what appears from now on is new
+		return m.become(st)
 	}
 	return m.attachDevices()
 }

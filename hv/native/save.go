@@ -26,9 +26,11 @@ const settleTime = 20 * time.Second
 // it goes on. All others go on with the time of day that they were saved at.
 func (m *Machine) Save(ctx context.Context, path string, progress func(done, total int64)) error {
 	if err := m.use(); err != nil {
-		return err
+		return fmt.Errorf("save the guest: %w", err)
 	}
 	defer m.servers.Done()
+	m.plugs.Lock() // what is plugged in stays so
+	defer m.plugs.Unlock()
 	m.still.Lock()
 	defer m.still.Unlock()
 	ran := m.settle(ctx)
@@ -56,7 +58,7 @@ func (m *Machine) use() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.reason != "" {
-		return fmt.Errorf("save the guest: it has ended: %w", hv.ErrUnavailable)
+		return fmt.Errorf("the guest has ended: %w", hv.ErrUnavailable)
 	}
 	m.servers.Add(1)
 	return nil
@@ -135,7 +137,7 @@ func (m *Machine) hold() (devices func(), rest heldStore, err error) {
 	}
 	rest.release = func() {}
 	for _, d := range m.devices {
-		free, err := d.Hold()
+		free, err := d.back.Hold()
 		if err != nil {
 			return devices, rest, err
 		}
@@ -177,9 +179,9 @@ func (m *Machine) state() (saved, error) {
 		UUID: m.config.UUID, Name: m.config.Name, VCPUs: m.config.VCPUs, Memory: m.config.Memory,
 		Backend: m.hyp.Name(), Patched: m.caps.Patched, CPUID: m.cpuid, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation,
 	}
-	if m.config.Disks != nil {
+	if m.config.Outside != nil {
 		var err error
-		if s.Disks, err = m.config.Disks(); err != nil {
+		if s.Outside, err = m.config.Outside(); err != nil {
 			return s, err
 		}
 	}

@@ -14,16 +14,16 @@ import (
 func TestSavedDisks(t *testing.T) {
 	path := imageFile(t, "disk", 1<<20)
 	g := newGuest(hv.Spec{Disks: []hv.Disk{{UUID: diskID, Path: path}, {UUID: cdID}}}, hv.Host{})
-	was, err := g.disksNow()
-	if err != nil || len(was) != 1 {
+	was, err := g.outside()
+	if err != nil || len(was.Disks) != 1 {
 		t.Fatalf("%v, %v", was, err)
 	}
 	force := false
 	check := func(what, want string) {
 		t.Helper()
-		now, err := g.disksNow()
+		now, err := g.outside()
 		if err == nil {
-			err = savefile.Same(was, now, force)
+			err = savefile.Same(was.Disks, now.Disks, force)
 		}
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", what, err, want)

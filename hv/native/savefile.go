@@ -46,11 +46,20 @@ type saved struct {
 	TSCHz       uint64
 	Incarnation uint32
 
-	Disks      []savefile.Disk
+	Outside    outside
 	Processors []accel.State
 	Domain     xen.State
 	Store      xenstore.State
 }
+
+// outside is what a saved guest depends on beside its memory: its images, and
+// which number each disk and card of its Spec has for it, in the Spec's order.
+type outside struct {
+	Disks  []savefile.Disk
+	Places places
+}
+
+type places struct{ Disks, NICs []int }
 
 // region is a stretch of host memory with a place in the image, at a multiple of
 // chunkSize.

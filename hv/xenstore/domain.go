@@ -37,7 +37,7 @@ func (c *Client) Introduce(d DomainConfig) error {
 		home + "/store/port": itoa(uint64(d.StorePort)), home + "/store/ring-ref": itoa(d.StoreGFN),
 		home + "/console/type": "xenconsoled", home + "/console/port": itoa(uint64(d.ConsolePort)),
 		home + "/console/ring-ref": itoa(d.ConsoleGFN), home + "/console/limit": "1048576", home + "/console/output": "pty",
-		home + "/device": "",
+		home + "/device": "", home + "/vm-data/hostname": d.Name,
 	}
 	for i := range d.VCPUs {
 		nodes[fmt.Sprintf("%s/cpu/%d/availability", home, i)] = "online"
@@ -73,6 +73,39 @@ func (c *Client) Introduce(d DomainConfig) error {
 		return fmt.Errorf("introduce domain %d to XenStore: %w", d.Domid, err)
 	}
 	c.special("@introduceDomain")
+	return nil
+}
+
+// Reintroduce gives a domain that goes on as another one its new identity: the
+// nodes that Introduce made of its name and uuid.
+func (c *Client) Reintroduce(d DomainConfig, oldUUID string) error {
+	home, vm := Home(d.Domid), "/vm/"+d.UUID
+	err := c.Do(func(t *Tx) error {
+		if _, err := t.Read("/vm/" + oldUUID); err == nil {
+			if err := t.Remove("/vm/" + oldUUID); err != nil {
+				return err
+			}
+		}
+		if err := t.Write(vm, ""); err != nil {
+			return err
+		}
+		if err := t.SetPermissions(vm, readable(d.Domid)...); err != nil {
+			return err
+		}
+		nodes := map[string]string{
+			vm + "/name": d.Name, vm + "/uuid": d.UUID,
+			home + "/vm": vm, home + "/name": d.Name, home + "/vm-data/hostname": d.Name,
+		}
+		for _, path := range slices.Sorted(maps.Keys(nodes)) {
+			if err := t.Write(path, nodes[path]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("give domain %d another identity in XenStore: %w", d.Domid, err)
+	}
 	return nil
 }
 
