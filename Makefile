@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e test-boot bench clean dist test-guest test-save setup-build setup-run setup-test setup-bench setup-dist
+.PHONY: help run build programs cross lint test test-e2e test-boot test-faults bench clean dist test-guest test-save setup-build setup-run setup-test setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -67,6 +67,9 @@ test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian
 test-boot: setup-test ## a Debian that boots with HXEN installed: guests start and stop with it
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,images} HXEN_BOOT=1 go test -count=1 -v -timeout 60m -run '^TestBoot$$' ./app/cmd/hxen
 
+test-faults: setup-test ## 300 random points each: kill -9 of every process, power cuts; and a full disk
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu} HXEN_FAULTS=$${HXEN_FAULTS-300} go test -count=1 -v -timeout 120m -run '^TestFault' ./app/cmd/hxen
+
 test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 8h -run '^TestLab' ./hv/hvtest
 
@@ -74,7 +77,7 @@ test-save: setup-test ## 500 times: save a pvh guest that computes, end its proc
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^TestSaves$$' ./hv/hvtest
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
-	HXEN_BENCH=1 go test -count=1 -v -timeout 60m -run '^TestFigures' ./app/cmd/hxen
+	HXEN_BENCH=1 go test -count=1 -v -timeout 90m -run '^TestFigures' ./app/cmd/hxen
 	go test -count=1 -run '^$$' -bench 'Viewers' -benchtime 1x -timeout 30m ./app/desktop/screen
 
 dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, in dist/release

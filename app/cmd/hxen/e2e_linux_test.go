@@ -105,7 +105,10 @@ type house struct {
 	env  []string
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T) *house { return newHouseAt(t, t.TempDir()) }
+
+// newHouseAt is newHouse with the store in this folder.
+func newHouseAt(t *testing.T, home string) *house {
 	t.Helper()
 	hvtest.Require(t, "qemu")
 	bin, err := programs()
@@ -116,7 +119,7 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{t: t, bin: bin, home: t.TempDir()}
+	h := &house{t: t, bin: bin, home: home}
 	h.env = append(os.Environ(), paths.HomeVar+"="+h.home, "XDG_RUNTIME_DIR="+run)
 	reaper := exec.Command("/proc/self/exe")
 	reaper.Env, reaper.Stderr = append(os.Environ(), reapVar+"="+h.home+":"+run), os.Stderr
