@@ -122,9 +122,6 @@ func (g *growing) Write(b []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.all.Write(b)
-	if f, e := os.OpenFile("/tmp/boot-serial.log", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); e == nil {
-		f.Write(b)
-		f.Close()
 	g.more.Broadcast()
 	return len(b), nil
 }
@@ -215,8 +212,9 @@ func (c *Computer) Try(command string) (out string, code int) {
 	if _, err := fmt.Sscan(all[ended:after], &code); err != nil {
 		c.t.Fatalf("%s: %v in %q", command, err, all[ended:after])
 	}
-	out = strings.ReplaceAll(all[begun:ended-len("e@nd ")], "\r", "")
-	return strings.TrimSpace(out), code
+	out = strings.TrimSpace(strings.ReplaceAll(all[begun:ended-len("e@nd ")], "\r", ""))
+	c.t.Logf("%s # %s: %d, %d bytes", time.Now().Format(time.TimeOnly), command, code, len(out))
+	return out, code
 }
 
 // Run is Try of what must not fail.

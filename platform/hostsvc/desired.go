@@ -117,3 +117,12 @@ func replaceFile(path, text string) (same bool, err error) {
 	}
 	return false, err
 }
+
+// syncFile has a file last that somebody else has written.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

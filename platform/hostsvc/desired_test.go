@@ -137,44 +137,6 @@ func (s *script) says(t *testing.T, want ...string) {
 	s.said = nil
 }
 
-// TestSetIsRepeatable: registering is for any state of the system.
-func TestSetIsRepeatable(t *testing.T) {
-	r := &script{answer: map[string]string{"show": "ActiveState=active\nSubState=running\nUnitFileState=enabled"}}
-	s := newSystemd(r, filepath.Join(t.TempDir(), "a", "b"), "hxen", []string{"--user"})
-	d := desired(true)
-	if err := s.set(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-	r.says(t, "systemctl --user daemon-reload", "systemctl --user enable hxen.service")
-	if err := s.set(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-	r.says(t, "systemctl --user enable hxen.service")
-	d.StopTime = time.Minute
-	if err := s.set(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-	r.says(t, "systemctl --user daemon-reload", "systemctl --user enable hxen.service")
-	st, err := s.query(t.Context())
-	if err != nil || !st.Installed || !st.Running || st.Where != s.file {
-		t.Errorf("%+v, %v", st, err)
-	}
-	r.said = nil
-	for range 2 {
-		if err := s.remove(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.says(t, "systemctl --user disable --now hxen.service", "systemctl --user daemon-reload")
-	if st, err := s.query(t.Context()); err != nil || st.Installed {
-		t.Errorf("%+v, %v", st, err)
-	}
-	d.Program = "/bin/a\nExecStartPre=/bin/b"
-	if err := s.set(t.Context(), d); err == nil {
-		t.Error("a line break got into a unit")
-	}
-}
-
 func TestLaunchd(t *testing.T) {
 	r := &script{answer: map[string]string{"print": "!"}}
 	l := newLaunchd(r, t.TempDir(), "hxen", "system", false)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/kardianos/service"
 )
 
 // LaunchdLabel is the job's name to launchd.
@@ -68,6 +70,7 @@ type launchd struct {
 	file    string
 	domain  string // system, or gui/UID
 	perUser bool
+	lib     func(plist string) (service.Service, error) // nil: its files are written and removed here
 }
 
 func newLaunchd(r Runner, dir, name, domain string, perUser bool) launchd {
@@ -84,9 +87,9 @@ func (l launchd) set(ctx context.Context, d Desired) error {
 	if err := os.MkdirAll(dirOf(l.file), 0o755); err != nil {
 		return err
 	}
-	same, err := replaceFile(l.file, LaunchdPlist(d))
+	same, err := l.register(LaunchdPlist(d))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", l.file, err)
+		return fmt.Errorf("register with launchd: %w", err)
 	}
 	if _, err := l.r.Run(ctx, "launchctl", "enable", l.target()); err != nil {
 		return err
@@ -103,6 +106,22 @@ func (l launchd) set(ctx context.Context, d Desired) error {
 	return err
 }
 
+// register writes the job's file, through kardianos/service where there is none
+// yet: launchd itself is spoken to here, as the library knows its old commands only.
+func (l launchd) register(plist string) (same bool, err error) {
+	if _, err := os.Lstat(l.file); l.lib == nil || !errors.Is(err, fs.ErrNotExist) {
+		return replaceFile(l.file, plist)
+	}
+	lib, err := l.lib(plist)
+	if err == nil {
+		err = lib.Install()
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, syncFile(l.file)
+}
+
 func (l launchd) remove(ctx context.Context) error {
 	if _, err := os.Lstat(l.file); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -111,7 +130,14 @@ func (l launchd) remove(ctx context.Context) error {
 	if _, err := l.r.Run(ctx, "launchctl", "print", l.target()); err == nil {
 		_, stopped = l.r.Run(ctx, "launchctl", "bootout", l.target())
 	}
-	return errors.Join(stopped, os.Remove(l.file))
+	if l.lib == nil {
+		return errors.Join(stopped, os.Remove(l.file))
+	}
+	lib, err := l.lib("")
+	if err == nil {
+		err = lib.Uninstall()
+	}
+	return errors.Join(stopped, err)
 }
 
 func (l launchd) query(ctx context.Context) (State, error) {

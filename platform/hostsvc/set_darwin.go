@@ -5,17 +5,34 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/kardianos/service"
 )
+
+// libraryLaunchd is kardianos/service's launchd, with a job of ours for its
+// template: one value, which it does not quote, is the whole text.
+func libraryLaunchd(name string, perUser bool) func(text string) (service.Service, error) {
+	return func(text string) (service.Service, error) {
+		return service.New(newProgram(context.Background(), nil), &service.Config{
+			Name: LaunchdLabel(name), WorkingDirectory: text,
+			Option: service.KeyValue{"LaunchdConfig": "{{WorkingDirectory}}", "UserService": perUser},
+		})
+	}
+}
 
 func jobOf(r Runner, name string, perUser bool) (launchd, error) {
 	if !perUser {
-		return newLaunchd(r, "/Library/LaunchDaemons", name, "system", false), nil
+		l := newLaunchd(r, "/Library/LaunchDaemons", name, "system", false)
+		l.lib = libraryLaunchd(name, false)
+		return l, nil
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return launchd{}, err
 	}
-	return newLaunchd(r, filepath.Join(home, "Library", "LaunchAgents"), name, fmt.Sprintf("gui/%d", os.Getuid()), true), nil
+	l := newLaunchd(r, filepath.Join(home, "Library", "LaunchAgents"), name, fmt.Sprintf("gui/%d", os.Getuid()), true)
+	l.lib = libraryLaunchd(name, true)
+	return l, nil
 }
 
 // Set registers the service as d says, whatever was registered before. launchd

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/kardianos/service"
 )
 
 func dirOf(path string) string { return filepath.Dir(path) }
@@ -108,16 +110,19 @@ func systemdFolder(perUser bool, home string) (dir string, scope []string) {
 	return "/etc/systemd/system", nil
 }
 
-// systemd is one unit.
+// systemd is one unit: kardianos/service registers it, removes it and tells it to
+// start and stop; what that lacks (a unit that is there already and is to change,
+// and what its state is) is ours.
 type systemd struct {
 	r     Runner
 	unit  string // name
 	file  string
 	scope []string
+	lib   func(unitText string) (service.Service, error)
 }
 
-func newSystemd(r Runner, dir, name string, scope []string) systemd {
-	return systemd{r: r, unit: name + ".service", file: filepath.Join(dir, name+".service"), scope: scope}
+func newSystemd(r Runner, dir, name string, scope []string, lib func(string) (service.Service, error)) systemd {
+	return systemd{r: r, unit: name + ".service", file: filepath.Join(dir, name+".service"), scope: scope, lib: lib}
 }
 
 func (s systemd) ctl(ctx context.Context, words ...string) (string, error) {
@@ -132,6 +137,16 @@ func (s systemd) set(ctx context.Context, d Desired) error {
 	if err := os.MkdirAll(dirOf(s.file), 0o755); err != nil {
 		return err
 	}
+	if _, err := os.Lstat(s.file); errors.Is(err, fs.ErrNotExist) {
+		lib, err := s.lib(SystemdUnit(d))
+		if err == nil {
+			err = lib.Install()
+		}
+		if err != nil {
+			return fmt.Errorf("register with systemd: %w", err)
+		}
+		return syncFile(s.file)
+	}
 	same, err := replaceFile(s.file, SystemdUnit(d))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", s.file, err)
@@ -145,16 +160,23 @@ func (s systemd) set(ctx context.Context, d Desired) error {
 	return err
 }
 
-func (s systemd) remove(ctx context.Context) error {
+func (s systemd) remove() error {
 	if _, err := os.Lstat(s.file); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	_, stopped := s.ctl(ctx, "disable", "--now", s.unit)
-	if err := os.Remove(s.file); err != nil {
-		return errors.Join(stopped, err)
+	lib, err := s.lib("")
+	if err != nil {
+		return err
 	}
-	_, err := s.ctl(ctx, "daemon-reload")
-	return errors.Join(stopped, err)
+	return errors.Join(lib.Stop(), lib.Uninstall())
+}
+
+func (s systemd) control(verb string) error {
+	lib, err := s.lib("")
+	if err != nil {
+		return err
+	}
+	return service.Control(lib, verb)
 }
 
 func (s systemd) query(ctx context.Context) (State, error) {
