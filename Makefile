@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e test-boot test-faults bench clean dist test-guest test-save setup-build setup-run setup-test setup-bench setup-dist
+.PHONY: help run build programs cross lint test test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -72,6 +72,9 @@ test-faults: setup-test ## 300 random points each: kill -9 of every process, pow
 
 test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 8h -run '^TestLab' ./hv/hvtest
+
+test-setup: setup-test ## the setup, wizard and packages on scratch computers: install, upgrade, repair, remove, bad days, kills
+	HXEN_REQUIRE=$${HXEN_REQUIRE-display,images} HXEN_SETUP=1 go test -count=1 -v -timeout 90m ./installer/...
 
 test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another (hours)
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^TestSaves$$' ./hv/hvtest

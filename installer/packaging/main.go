@@ -126,9 +126,9 @@ func (j job) installation() ([]file, error) {
 		return nil, err
 	}
 	for from, to := range map[string]string{
-		"hxen.desktop":      "share/applications/hxen.desktop",
-		"hxen.metainfo.xml": "share/metainfo/hxen.metainfo.xml",
-		"hxen-mime.xml":     "share/mime/packages/hxen.xml",
+		"hxen.desktop":  "share/applications/hxen.desktop",
+		"metainfo.xml":  "share/metainfo/io.github.hxen_project.hxen.metainfo.xml",
+		"hxen-mime.xml": "share/mime/packages/hxen.xml",
 	} {
 		b, err := assets.ReadFile("assets/" + from)
 		if err != nil {

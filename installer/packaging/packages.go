@@ -16,7 +16,10 @@ import (
 )
 
 // nfpmText is nfpm's configuration: https://nfpm.goreleaser.com/configuration/.
-// Names of dependencies differ between the two families.
+// Names of dependencies differ between the two families. They are recommended
+// only: a server without a screen does without the window's libraries, as the
+// command line does, and QEMU may be one that somebody built. The setup program is
+// not in a package: there the package manager repairs, upgrades and removes.
 const nfpmText = `name: hxen
 arch: amd64
 platform: linux
@@ -45,14 +48,16 @@ contents:
       mode: 0{{printf "%o" .Mode}}
 {{- end}}
 {{- end}}
+scripts:
+  postinstall: "{{.Scripts}}/postinstall"
+  preremove: "{{.Scripts}}/preremove"
 overrides:
   deb:
-    depends: [libgl1, libwayland-client0, libx11-6, libxkbcommon0]
-    recommends: [qemu-system-x86, qemu-utils, ovmf]
-    suggests: [busybox-static]
+    recommends: [qemu-system-x86, qemu-utils, ovmf, libgl1, libwayland-client0, libx11-6, libxkbcommon0]
+    suggests: [busybox-static, swtpm]
   rpm:
-    depends: [libglvnd-glx, libwayland-client, libX11, libxkbcommon]
-    recommends: [qemu-system-x86, qemu-img, edk2-ovmf]
+    recommends: [qemu-system-x86, qemu-img, edk2-ovmf, libglvnd-glx, libwayland-client, libX11, libxkbcommon]
+    suggests: [swtpm]
 `
 
 type content struct {
@@ -81,9 +86,19 @@ func (j job) nfpm() error {
 		}
 		list = append(list, content{Src: src, Dst: dst, Mode: f.Mode})
 	}
+	scripts := filepath.Join(j.out, "scripts")
+	for _, name := range []string{"postinstall", "preremove"} {
+		b, err := assets.ReadFile("assets/scripts/" + name)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(scripts, name), b, 0o755); err != nil {
+			return err
+		}
+	}
 	var b bytes.Buffer
 	err = template.Must(template.New("nfpm").Parse(nfpmText)).Execute(&b, map[string]any{
-		"Version": packageVersion(j.version, j.stamp), "Contents": list,
+		"Version": packageVersion(j.version, j.stamp), "Contents": list, "Scripts": scripts,
 		"Time": time.Unix(j.stamp, 0).UTC().Format(time.RFC3339),
 	})
 	if err != nil {

@@ -26,6 +26,3 @@ func (s *Setup) desktopSteps(plan.Plan, *tree, bool) []part { return nil }
 
 // accelSteps: Hypervisor.framework needs the program's entitlement and no more.
 func (s *Setup) accelSteps(plan.Plan) []part { return nil }
-
-// serviceManager: every Mac has launchd.
-func serviceManager() bool { return true }

@@ -1,8 +1,6 @@
 package steps
 
 import (
-	"os"
-
 	"github.com/hxen-project/hxen/installer/plan"
 )
 
@@ -36,11 +34,4 @@ func (s *Setup) desktopSteps(p plan.Plan, t *tree, admin bool) []part {
 // accelSteps make the accelerator usable.
 func (s *Setup) accelSteps(p plan.Plan) []part {
 	return []part{{&kvm{host: s.Host, tree: s.tree(s.Host.at("/etc/udev/rules.d")), account: p.Account, group: s.Host.KVMGroup}, true}}
-}
-
-// serviceManager reports whether something would start a service at boot:
-// sd_booted(3) looks at the same folder.
-func serviceManager() bool {
-	_, err := os.Stat("/run/systemd/system")
-	return err == nil
 }

@@ -38,6 +38,3 @@ func (s *Setup) desktopSteps(plan.Plan, *tree, bool) []part { return nil }
 
 // accelSteps are not there yet: the Windows Hypervisor Platform feature.
 func (s *Setup) accelSteps(plan.Plan) []part { return nil }
-
-// serviceManager: every Windows has one.
-func serviceManager() bool { return true }

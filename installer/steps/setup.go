@@ -72,7 +72,7 @@ func newHost() *Host {
 
 // needed are the distribution's parts that components need.
 var needed = map[plan.Component][]hostinfo.Part{
-	plan.QEMU:    {hostinfo.PartQEMU, hostinfo.PartImg, hostinfo.PartFirmware},
+	plan.QEMU:    {hostinfo.PartQEMU, hostinfo.PartImg, hostinfo.PartFirmware, hostinfo.PartTPM},
 	plan.Window:  {hostinfo.PartOpenGL},
 	plan.Example: {hostinfo.PartExample},
 }
@@ -127,7 +127,8 @@ func (s *Setup) Defaults() plan.Options {
 			return o
 		}
 	}
-	o := plan.Options{Scope: plan.System, Account: s.Account, Service: serviceManager(),
+	_, managed := hostinfo.ServiceManager()
+	o := plan.Options{Scope: plan.System, Account: s.Account, Service: managed,
 		Components: []plan.Component{plan.Command, plan.Window, plan.QEMU}}
 	if !s.canAdmin() {
 		o.Scope = plan.User

@@ -200,12 +200,18 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 	}
 	service := widget.NewCheck(text.T("Start machines at boot"), func(on bool) { o.Service = on })
 	service.SetChecked(o.Service)
+	serves := text.T("A service that needs nobody to be logged in.")
+	if i := slices.IndexFunc(w.found, func(f steps.Finding) bool { return f.ID == "service" && f.State != hostinfo.OK }); i >= 0 {
+		service.SetChecked(false)
+		service.Disable()
+		serves = w.found[i].Detail
+	}
 	rows := container.NewVBox(
 		part(plan.Command, text.T("Command line"), text.T("hxen, with the verbs of Xen's xl, and what runs guests.")),
 		part(plan.Window, text.T("Window"), text.T("Your machines and their screens.")),
 		part(plan.QEMU, text.T("QEMU"), text.T("From your system's packages, where it is missing.")),
 		part(plan.Example, text.T("Example guest"), text.T("A small machine to try things with.")),
-		container.NewBorder(nil, nil, container.NewStack(service, fixed(190)), nil, dim(text.T("A service that needs nobody to be logged in."))),
+		container.NewBorder(nil, nil, container.NewStack(service, fixed(190)), nil, dim(serves)),
 	)
 	if slices.ContainsFunc(w.found, func(f steps.Finding) bool { return f.Fix == steps.FixKVM }) {
 		kvm := widget.NewCheck(text.T("Let me use KVM"), func(on bool) { o.KVM = on })

@@ -17,9 +17,64 @@ import (
 
 func checkSystem(context.Context, paths.Store) []Check {
 	o := System()
-	return []Check{{ID: "os", Title: "Operating system", State: Info,
+	c := Check{ID: "os", Title: "Operating system", State: Info,
 		Detail: fmt.Sprintf("%s, kernel %s, %s", o.Name, o.Kernel, runtime.GOARCH),
-		Data:   map[string]any{"id": o.ID, "version": o.Version, "kernel": o.Kernel, "arch": runtime.GOARCH}}}
+		Data:   map[string]any{"id": o.ID, "version": o.Version, "kernel": o.Kernel, "arch": runtime.GOARCH}}
+	if need := tooOld(o); need != "" {
+		c.State = Fail
+		c.Detail += ", which is too old: HXEN needs " + need
+		c.Cure = "Update the operating system."
+	}
+	return []Check{c, checkReboot(), checkManager()}
+}
+
+// oldestKernel is the oldest kernel of each system that HXEN's programs run on:
+// Go's own demands, and on Windows 10 1809 what the Windows Hypervisor Platform's
+// calls that we use appeared in.
+var oldestKernel = map[string]struct {
+	version []int
+	name    string
+}{
+	"windows": {[]int{10, 0, 17763}, "Windows 10 1809 or Windows Server 2019"},
+	"macos":   {[]int{21}, "macOS 12"}, // Darwin's number
+	"":        {[]int{4, 18}, "Linux 4.18"},
+}
+
+// tooOld names what is needed where a system is too old; else it is empty.
+func tooOld(o OS) string {
+	need, ok := oldestKernel[o.ID]
+	if !ok {
+		need = oldestKernel[""] // every other ID is a Linux distribution's
+	}
+	release, _, _ := strings.Cut(o.Kernel, "-")
+	if have := numbers(release); release != "" && slices.Compare(have, need.version) < 0 {
+		return need.name
+	}
+	return ""
+}
+
+// checkReboot says whether the system waits for a restart: until then drivers,
+// features and kernels are not those that are installed.
+func checkReboot() Check {
+	c := Check{ID: "reboot", Title: "Restart", State: OK, Detail: "none is pending"}
+	if why := pendingReboot(); why != "" {
+		c.State, c.Detail = Warn, why
+		c.Cure = "Restart the computer first, then start this again."
+	}
+	return c
+}
+
+// checkManager says whether something would start guests with the computer.
+func checkManager() Check {
+	c := Check{ID: "service", Title: "Start with the computer", State: OK}
+	name, ok := ServiceManager()
+	c.Detail = name + " can start guests at boot"
+	c.Data = map[string]any{"manager": name, "usable": ok}
+	if !ok {
+		c.State = Info
+		c.Detail = "no service manager that HXEN knows runs here (" + name + "), so guests start when HXEN is started"
+	}
+	return c
 }
 
 func checkProcessor(context.Context, paths.Store) []Check {
@@ -87,7 +142,7 @@ func checkQEMU(ctx context.Context, _ paths.Store) []Check {
 		c.State, c.Detail = Fail, err.Error()
 		q.Img = locateImg("")
 	default:
-		c.Detail = fmt.Sprintf("version %s in %s, machine %s", q.Version, q.Path, q.Machine)
+		c.Detail = fmt.Sprintf("version %s in %s, machine %s, built with %s", q.Version, q.Path, q.Machine, strings.Join(q.Accelerators, ", "))
 		c.Data = map[string]any{"path": q.Path, "version": q.Version, "accelerators": q.Accelerators, "machine": q.Machine}
 		if slices.Compare(numbers(q.Version), oldest) < 0 {
 			c.State = Warn
@@ -162,10 +217,8 @@ func checkConflicts(context.Context, paths.Store) []Check {
 	names := conflicts()
 	c := Check{ID: "conflicts", Title: "Other hypervisors", State: OK, Detail: "none is in the way", Data: map[string]any{"names": names}}
 	if len(names) > 0 {
-		who := strings.Join(names, " and ")
 		c.State = Warn
-		c.Detail = who + " is loaded; while its guests run, KVM guests cannot start, and the other way round"
-		c.Cure = "Do not run guests of " + who + " and of HXEN at the same time."
+		c.Detail, c.Cure = conflict(strings.Join(names, " and "))
 	}
 	return []Check{c}
 }

@@ -58,6 +58,15 @@ func System() OS {
 // conflicts: on macOS every hypervisor shares the system's own.
 func conflicts() []string { return nil }
 
+// conflict is never called: there are none.
+func conflict(string) (detail, cure string) { return "", "" }
+
+// pendingReboot: macOS restarts within its updates.
+func pendingReboot() string { return "" }
+
+// ServiceManager names what starts services, and says whether it runs: every Mac has launchd.
+func ServiceManager() (name string, ok bool) { return "launchd", true }
+
 // checkLibraries: OpenGL is part of macOS.
 func checkLibraries() Check {
 	return Check{ID: "opengl", Title: "OpenGL", State: OK, Detail: "macOS brings it"}

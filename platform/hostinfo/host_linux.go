@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +132,43 @@ func conflicts() (names []string) {
 		}
 	}
 	return names
+}
+
+// conflict says what others that are loaded mean for our guests, and what to do.
+func conflict(who string) (detail, cure string) {
+	return who + " is loaded; while its guests run, KVM guests cannot start, and the other way round",
+		"Do not run guests of " + who + " and of HXEN at the same time."
+}
+
+// pendingReboot says why the computer should be restarted; empty if nothing says so.
+func pendingReboot() string { return rebootWanted("/", System().Kernel) }
+
+// rebootWanted looks below a root folder: Debian's and Ubuntu's update-notifier
+// leaves a file, others remove the modules of the kernel that still runs.
+func rebootWanted(root, kernel string) string {
+	for _, f := range []string{"run/reboot-required", "var/run/reboot-required"} {
+		if _, err := os.Stat(filepath.Join(root, f)); err == nil {
+			return "an update waits for a restart of the computer"
+		}
+	}
+	for _, dir := range []string{"lib/modules", "usr/lib/modules"} {
+		kernels, err := os.ReadDir(filepath.Join(root, dir))
+		if err != nil || len(kernels) == 0 {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, dir, kernel)); errors.Is(err, fs.ErrNotExist) {
+			return "the modules of the running kernel " + kernel + " are gone, as after an update, so KVM may not load"
+		}
+		break
+	}
+	return ""
+}
+
+// ServiceManager names what starts services, and says whether it runs:
+// sd_booted(3) looks at the same folder.
+func ServiceManager() (name string, ok bool) {
+	_, err := os.Stat("/run/systemd/system")
+	return "systemd", err == nil
 }
 
 // libraries are what the window's program loads before its first line runs.

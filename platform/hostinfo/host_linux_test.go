@@ -1,6 +1,8 @@
 package hostinfo
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -22,5 +24,29 @@ func TestParseMemInfo(t *testing.T) {
 	}
 	if _, _, err := parseMemInfo(strings.NewReader("MemTotal: many kB\n")); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestRebootWanted(t *testing.T) {
+	dir := t.TempDir()
+	if why := rebootWanted(dir, "6.1"); why != "" {
+		t.Errorf("nothing is known: %q", why)
+	}
+	make := func(name string) {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	make("usr/lib/modules/6.2")
+	if why := rebootWanted(dir, "6.1"); !strings.Contains(why, "6.1") {
+		t.Errorf("the modules are gone: %q", why)
+	}
+	make("usr/lib/modules/6.1")
+	if why := rebootWanted(dir, "6.1"); why != "" {
+		t.Errorf("the modules are there: %q", why)
+	}
+	make("run/reboot-required")
+	if why := rebootWanted(dir, "6.1"); !strings.Contains(why, "update") {
+		t.Errorf("an update waits: %q", why)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -67,8 +68,51 @@ func System() OS {
 	return o
 }
 
-// conflicts: on Windows every hypervisor shares the system's own.
-func conflicts() []string { return nil }
+// conflicting are drivers of other hypervisors, by their services' names.
+var conflicting = map[string]string{"VBoxSup": "VirtualBox", "VBoxDrv": "VirtualBox", "vmx86": "VMware"}
+
+// conflicts names other hypervisors that are installed. All share Windows' own
+// where that runs, and then are slower than alone.
+func conflicts() (names []string) {
+	for service, name := range conflicting {
+		k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\`+service, registry.QUERY_VALUE)
+		if err != nil {
+			continue
+		}
+		k.Close()
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// conflict says what others that are installed mean, and what to do.
+func conflict(who string) (detail, cure string) {
+	return who + " is installed; beside the Windows Hypervisor Platform its guests run through Windows' hypervisor too, and slower",
+		"Use a version of " + who + " that knows Windows' hypervisor, and expect its guests to be slower."
+}
+
+// rebootKeys are what Windows' servicing and its updates leave until a restart.
+var rebootKeys = []string{
+	`SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending`,
+	`SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired`,
+}
+
+// pendingReboot says why the computer should be restarted; empty if nothing says so.
+func pendingReboot() string {
+	for _, path := range rebootKeys {
+		if k, err := registry.OpenKey(registry.LOCAL_MACHINE, path, registry.QUERY_VALUE); err == nil {
+			k.Close()
+			return "Windows waits for a restart to finish an update or a feature"
+		}
+	}
+	return ""
+}
+
+// ServiceManager names what starts services, and says whether it runs: every Windows has one.
+func ServiceManager() (name string, ok bool) { return "Windows' service manager", true }
 
 // checkLibraries: Windows always has opengl32.dll; whether the driver behind it
 // is good enough only the window itself finds out.

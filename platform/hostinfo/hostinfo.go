@@ -10,6 +10,7 @@
 //	InstallCommand(missing...) string     for this system's package manager
 //	Packages(parts...)                    the same for programs
 //	Window() error                        why no window can be shown
+//	ServiceManager() (name, ok)           what starts guests at boot, and whether it runs
 //
 // It knows nothing of guests, and changes nothing.
 package hostinfo

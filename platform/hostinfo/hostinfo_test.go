@@ -49,7 +49,7 @@ func TestCollect(t *testing.T) {
 			t.Errorf("more than a line: %+v", c)
 		}
 	}
-	for _, want := range []string{"os", "cpu", "memory", "disk", "qemu", "qemu-img", "firmware",
+	for _, want := range []string{"os", "reboot", "service", "cpu", "memory", "disk", "qemu", "qemu-img", "firmware",
 		"accelerator.tcg", "conflicts", "display", "opengl", "sockets"} {
 		if !slices.Contains(ids, want) {
 			t.Errorf("no check %q", want)
@@ -62,6 +62,27 @@ func TestCollect(t *testing.T) {
 	for i := range again {
 		if again[i].ID != checks[i].ID {
 			t.Errorf("the order changes: %s, then %s", checks[i].ID, again[i].ID)
+		}
+	}
+}
+
+func TestTooOld(t *testing.T) {
+	for _, c := range []struct {
+		os   OS
+		want string
+	}{
+		{OS{ID: "debian", Kernel: "6.1.0-27-amd64"}, ""},
+		{OS{ID: "centos", Kernel: "3.10.0-1160.el7.x86_64"}, "Linux 4.18"},
+		{OS{ID: "rhel", Kernel: "4.18.0-553.el8_10.x86_64"}, ""},
+		{OS{ID: "debian"}, ""},
+		{OS{ID: "windows", Kernel: "10.0.26100"}, ""},
+		{OS{ID: "windows", Kernel: "10.0.17134"}, "Windows 10 1809 or Windows Server 2019"},
+		{OS{ID: "windows", Kernel: "6.1.7601"}, "Windows 10 1809 or Windows Server 2019"},
+		{OS{ID: "macos", Kernel: "24.1.0"}, ""},
+		{OS{ID: "macos", Kernel: "20.6.0"}, "macOS 12"},
+	} {
+		if got := tooOld(c.os); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.os, got, c.want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ const (
 	PartImg      Part = "qemu-img" // makes and converts disks
 	PartFirmware Part = "firmware" // UEFI for guests
 	PartOpenGL   Part = "opengl"   // libGL and libwayland-client, for the window
+	PartTPM      Part = "tpm"      // swtpm, a TPM for guests
 	PartExample  Part = "example"  // what the example guest is made from
 )
 
@@ -28,17 +29,17 @@ type manager struct {
 // managers by the os-release ID that a distribution has or descends from.
 var managers = map[string]manager{
 	"debian": {"apt-get install", true, map[Part]string{
-		PartQEMU: "qemu-system-x86", PartImg: "qemu-utils", PartFirmware: "ovmf", PartOpenGL: "libgl1 libwayland-client0", PartExample: "busybox-static xz-utils zstd"}},
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-utils", PartFirmware: "ovmf", PartTPM: "swtpm", PartOpenGL: "libgl1 libwayland-client0", PartExample: "busybox-static xz-utils zstd"}},
 	"fedora": {"dnf install", true, map[Part]string{
-		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd-glx libwayland-client"}},
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartTPM: "swtpm", PartOpenGL: "libglvnd-glx libwayland-client"}},
 	"rhel": {"dnf install", true, map[Part]string{
-		PartQEMU: "qemu-kvm", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd-glx libwayland-client"}},
+		PartQEMU: "qemu-kvm", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartTPM: "swtpm", PartOpenGL: "libglvnd-glx libwayland-client"}},
 	"arch": {"pacman -S", true, map[Part]string{
-		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartOpenGL: "libglvnd wayland"}},
+		PartQEMU: "qemu-system-x86", PartImg: "qemu-img", PartFirmware: "edk2-ovmf", PartTPM: "swtpm", PartOpenGL: "libglvnd wayland"}},
 	"suse": {"zypper install", true, map[Part]string{
-		PartQEMU: "qemu-x86", PartImg: "qemu-tools", PartFirmware: "qemu-ovmf-x86_64", PartOpenGL: "libglvnd libwayland-client0"}},
+		PartQEMU: "qemu-x86", PartImg: "qemu-tools", PartFirmware: "qemu-ovmf-x86_64", PartTPM: "swtpm", PartOpenGL: "libglvnd libwayland-client0"}},
 	"alpine": {"apk add", true, map[Part]string{
-		PartQEMU: "qemu-system-x86_64", PartImg: "qemu-img", PartFirmware: "ovmf", PartOpenGL: "mesa-gl wayland-libs-client"}},
+		PartQEMU: "qemu-system-x86_64", PartImg: "qemu-img", PartFirmware: "ovmf", PartTPM: "swtpm", PartOpenGL: "mesa-gl wayland-libs-client"}},
 	"macos": {"brew install", false, map[Part]string{
 		PartQEMU: "qemu", PartImg: "qemu", PartFirmware: "qemu"}},
 	"windows": {"winget install", false, map[Part]string{

@@ -121,7 +121,9 @@ func askOptions(a *asker, s *steps.Setup, c choices, i steps.Installed, o *plan.
 		}
 		o.Components = chosen
 	}
-	if !c.set["no-service"] {
+	if _, managed := hostinfo.ServiceManager(); !managed {
+		o.Service = false // nothing would start it
+	} else if !c.set["no-service"] {
 		o.Service = a.yes(text.T("Set up the service, so that guests can start at boot?"), o.Service)
 	}
 }
