@@ -186,6 +186,7 @@ const (
 // Host is what the outside gives an engine.
 type Host struct {
 	Dir    string // the guest's folder
+	Base   string // the folder of the template that the guest's disks build on; "" if none
 	Cache  string // a folder, there or not, for what can be made again; guests share it
 	Work   string // the worker's folder in the guest's, which it writes into also after Confine
 	RunDir string // the runtime folder; sockets go there

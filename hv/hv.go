@@ -47,6 +47,9 @@ const (
 	OpSendKeys      Operation = "send_sysrq"
 	OpMemoryLive    Operation = "changing_dynamic_range"
 	OpVCPUsLive     Operation = "changing_VCPUs_live"
+	OpClone         Operation = "clone"
+	OpCheckpoint    Operation = "checkpoint"
+	OpTemplate      Operation = "make_into_template"
 )
 
 // operations is the operation table: the states that each verb accepts, in the
@@ -70,8 +73,15 @@ var operations = []struct {
 	{OpVCPUsLive, []PowerState{Running}},
 	{OpConfigure, []PowerState{Halted}},
 	{OpRename, []PowerState{Halted, Running, Paused, Suspended}},
+	{OpCheckpoint, []PowerState{Running, Paused}},
+	{OpClone, []PowerState{Halted, Suspended}},
+	{OpTemplate, []PowerState{Halted, Suspended}},
 	{OpDestroy, []PowerState{Halted}},
 }
+
+// TemplateOps are the operations that a template accepts, whose state never
+// changes, in menu order.
+var TemplateOps = []Operation{OpRename, OpClone, OpTemplate, OpDestroy}
 
 // Allowed returns the operations that a guest in state s accepts, in menu order.
 func Allowed(s PowerState) []Operation {

@@ -55,6 +55,8 @@ type Spec struct {
 	NICs        []NIC     `json:"nics,omitempty"`
 	Display     Display   `json:"display"`
 	Autostart   bool      `json:"autostart,omitempty"`
+	Template    bool      `json:"template,omitempty"`     // it never runs, and others are made like it
+	Base        string    `json:"base,omitempty"`         // uuid of the template whose disks this guest's build on; empty: none
 	Order       int       `json:"order,omitempty"`        // place in the start order; guests of one place start by name
 	StartDelay  *int      `json:"start_delay,omitempty"`  // seconds between its start and the next guest's; nil: DefaultStartDelay
 	WaitFor     string    `json:"wait_for,omitempty"`     // what must be there before it starts by itself: WaitNetwork, or an absolute path
@@ -225,6 +227,9 @@ func (s *Spec) Check() error {
 	}
 	if s.Boot.Kernel == "" && (s.Boot.Initrd != "" || s.Boot.Cmdline != "") {
 		return fmt.Errorf("an initrd or a command line needs a kernel")
+	}
+	if s.Base != "" && (!IsUUID(s.Base) || s.Base == s.UUID) {
+		return fmt.Errorf("base %q is not the uuid of another guest", s.Base)
 	}
 	if err := s.checkDisks(); err != nil {
 		return err

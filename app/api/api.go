@@ -134,6 +134,7 @@ const (
 	ErrAuthFailed             = "SESSION_AUTHENTICATION_FAILED"
 	ErrPermissionDenied       = "PERMISSION_DENIED"                 // text
 	ErrVMBadPowerState        = "VM_BAD_POWER_STATE"                // ref, expected, actual
+	ErrVMIsTemplate           = "VM_IS_TEMPLATE"                    // vm, operation
 	ErrOperationNotAllowed    = "OPERATION_NOT_ALLOWED"             // text
 	ErrOtherOperation         = "OTHER_OPERATION_IN_PROGRESS"       // class, ref
 	ErrHostNotEnoughMemory    = "HOST_NOT_ENOUGH_FREE_MEMORY"       // needed, available (bytes)

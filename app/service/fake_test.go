@@ -24,6 +24,7 @@ import (
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -262,7 +263,16 @@ func (w *fakeWorker) Handle(_ context.Context, verb string, params json.RawMessa
 			w.mu.Lock()
 			return nil, errors.New("cancelled")
 		}
-		if err := os.WriteFile(w.files.Saved(), []byte("state"), 0o600); err != nil {
+		engine, disks := "qemu", []savefile.Disk(nil)
+		if w.status.Spec.Type == hv.PVH {
+			engine = "native"
+			disks, _ = savefile.Disks(w.files.Dir, w.status.Spec.Disks)
+		}
+		err := savefile.Write(context.Background(), w.files.Saved(), engine, func(f *os.File) (p savefile.Parts, err error) {
+			p[savefile.State], err = savefile.WriteState(f, savefile.Begin, map[string]any{"Outside": map[string]any{"Disks": disks}})
+			return p, err
+		})
+		if err != nil {
 			return nil, err
 		}
 		w.exit(hv.ExitSaved, "")
@@ -323,13 +333,18 @@ func (w *fakeWorker) launch(params json.RawMessage) (any, error) {
 			w.exit(hv.ExitFailed, "QEMU ended unexpectedly")
 		}
 	}()
-	if _, err := os.Stat(w.files.Saved()); (err == nil) != l.Restore {
+	_, err = os.Stat(w.files.Saved())
+	if _, cerr := os.Stat(w.files.Clone()); cerr == nil {
+		err = nil
+	}
+	if (err == nil) != l.Restore {
 		return nil, fmt.Errorf("restore is %v, but the saved state: %v", l.Restore, err)
 	}
 	if strings.Contains(l.Spec.Name, "stale") && l.Restore {
 		return nil, &hv.StageError{Stage: "saved state", Err: errors.New("the disk was changed"), Cure: "discard it"}
 	}
 	os.Remove(w.files.Saved())
+	os.Remove(w.files.Clone())
 	if l.Paused {
 		w.state(hv.Paused)
 	} else {

@@ -66,6 +66,9 @@ func newGuest(f *found, run string) *guest {
 
 func (g *guest) ref() api.Ref { return api.RefOf(g.uuid) }
 
+// isTemplate reports whether it never runs.
+func (g *guest) isTemplate() bool { return g.sound() && g.spec.Template }
+
 // sound reports whether the guest's folder can be used.
 func (g *guest) sound() bool { return g.problem == "" }
 
@@ -74,6 +77,7 @@ func (g *guest) sound() bool { return g.problem == "" }
 var overrides = map[hv.Operation][]hv.Operation{
 	hv.OpHardShutdown: {hv.OpCleanShutdown, hv.OpCleanReboot, hv.OpSuspend},
 	hv.OpHardReboot:   {hv.OpCleanShutdown, hv.OpCleanReboot},
+	hv.OpClone:        {hv.OpClone},
 }
 
 // free reports whether op may begin beside the operations under way.
@@ -95,7 +99,11 @@ func (g *guest) allowed() []string {
 		}
 		return out
 	}
-	for _, op := range hv.Allowed(g.power) {
+	ops := hv.Allowed(g.power)
+	if g.isTemplate() {
+		ops = hv.TemplateOps
+	}
+	for _, op := range ops {
 		if g.free(op) {
 			out = append(out, string(op))
 		}
@@ -108,7 +116,11 @@ func (g *guest) can(op hv.Operation) error {
 	if !g.sound() && op != hv.OpDestroy && g.power == hv.Halted {
 		return api.NewError(api.ErrOperationNotAllowed, fmt.Sprintf("guest %q cannot be used: %s", g.name, g.problem))
 	}
-	if !hv.CanDo(op, g.power) {
+	if g.isTemplate() {
+		if !slices.Contains(hv.TemplateOps, op) {
+			return api.NewError(api.ErrVMIsTemplate, string(g.ref()), string(op))
+		}
+	} else if !hv.CanDo(op, g.power) {
 		var want []string
 		for _, st := range hv.Accepts(op) {
 			want = append(want, strings.ToLower(string(st)))

@@ -26,6 +26,7 @@ const askAgain = 5 * time.Second
 func (s *Service) register(srv *rpc.Server) {
 	s.registerPower(srv)
 	s.registerSuspend(srv)
+	s.registerClone(srv)
 	s.registerTrash(srv)
 	s.registerFields(srv)
 	s.registerPlugin(srv)

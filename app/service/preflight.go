@@ -114,7 +114,7 @@ func (s *Service) checkImage(g *guest, d hv.Disk, path, what string) error {
 		if in.Format != hv.QCOW2 {
 			return startFailed(g, what, path+" is not a qcow2 image any more", "put the right file back")
 		}
-		if in.Problem != "" {
+		if in.Problem != "" && !builtOnBase(g, in.Backing) {
 			return startFailed(g, what, path+": "+in.Problem, "")
 		}
 	}

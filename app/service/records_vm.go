@@ -111,7 +111,7 @@ func (s *Service) vmRecord(g *guest, shown map[api.Ref]string) api.VM {
 
 // describe fills in what the settings say.
 func describe(vm *api.VM, spec *hv.Spec) {
-	vm.NameDescription = spec.Description
+	vm.NameDescription, vm.IsATemplate = spec.Description, spec.Template
 	mem := int64(spec.Memory)
 	vm.MemoryTarget, vm.MemoryStaticMax, vm.MemoryDynamicMax, vm.MemoryDynamicMin = mem, mem, mem, mem
 	vm.MemoryStaticMin, vm.MemoryOverhead = int64(hv.MinMemory), int64(overheadOf(spec))

@@ -171,12 +171,21 @@ func (s *Service) keepScreen(ctx context.Context, g *guest) {
 // saved. s.mu is held.
 func (g *guest) rest() hv.PowerState {
 	g.savedAt, g.savedSize = time.Time{}, 0
-	fi, err := os.Stat(g.files.Saved())
+	fi, err := g.saved()
 	if err != nil || !g.sound() {
 		return hv.Halted
 	}
 	g.savedAt, g.savedSize = fi.ModTime(), fi.Size()
 	return hv.Suspended
+}
+
+// saved is the file that the guest goes on from, if there is one.
+func (g *guest) saved() (os.FileInfo, error) {
+	fi, err := os.Stat(g.files.Saved())
+	if err != nil {
+		fi, err = os.Stat(g.files.Clone())
+	}
+	return fi, err
 }
 
 // savedNotes shows what is saved.
@@ -196,7 +205,7 @@ func (s *Service) discard(g *guest) error {
 		return refuse("discard", fmt.Sprintf("the saved state of guest %q is in use: %v", g.name, err), "wait until the guest has ended")
 	}
 	defer lock.Close()
-	for _, f := range []string{g.files.Saved(), g.files.SavedScreen(), g.files.GoesOn()} {
+	for _, f := range []string{g.files.Saved(), g.files.SavedScreen(), g.files.GoesOn(), g.files.Clone()} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("discard the saved state of guest %q: %w", g.name, err)
 		}
@@ -212,7 +221,7 @@ func (s *Service) discard(g *guest) error {
 
 // restoreWait is how much longer than a boot going on from a saved state may take.
 func restoreWait(g *guest) time.Duration {
-	fi, err := os.Stat(g.files.Saved())
+	fi, err := g.saved()
 	if err != nil {
 		return 0
 	}

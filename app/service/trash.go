@@ -67,6 +67,9 @@ func (r removal) answer() api.Deleted {
 // out of it first, each with a record, so that whatever is interrupted loses
 // nothing.
 func (s *Service) remove(g *guest, keepDisks bool) (api.Deleted, error) {
+	if err := s.builtOn(g); err != nil {
+		return api.Deleted{}, err
+	}
 	lock, err := proc.TryLock(g.files.Lock())
 	if err != nil {
 		return api.Deleted{}, refuse("delete", fmt.Sprintf("guest %q cannot be deleted: %v", g.name, err), "wait until the guest has ended")

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -47,6 +48,7 @@ type Options struct {
 	// belong to a saved state, deleted when the guest has gone on from it.
 	SavedFile  string
 	SavedFiles []string
+	CloneFile  string // the saved state of another guest that this one, its clone, goes on from once
 	Listener   net.Listener
 	Allowed    func(net.Conn) error // who may connect
 	Self       control.Process
@@ -255,8 +257,14 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	}
 	host := w.opt.Host
 	host.QEMU, host.Accel, host.Hold = l.QEMU, l.Accel, l.Paused
+	if l.Spec.Base != "" {
+		host.Base = filepath.Join(filepath.Dir(host.Dir), l.Spec.Base)
+	}
 	if l.Restore {
 		host.Restore, host.Force = w.opt.SavedFile, l.Force
+		if _, err := os.Stat(w.opt.CloneFile); err == nil {
+			host.Restore = w.opt.CloneFile
+		}
 	}
 	state := hv.Running
 	if l.Paused {
@@ -266,7 +274,13 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 		w.events.Add(control.Event{Progress: &control.Progress{Stage: stage, Done: done, Total: total}})
 	}
 	if w.opt.Confine != nil {
-		host.Confine = func() (string, error) { return w.opt.Confine(l.Spec) }
+		host.Confine = func() (string, error) {
+			// Clones share the file: a worker that somebody has taken over must not have it.
+			if err := os.Remove(w.opt.CloneFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", fmt.Errorf("let go of the template's memory: %w", err)
+			}
+			return w.opt.Confine(l.Spec)
+		}
 	}
 	for i := range l.Spec.NICs {
 		host.NICs = append(host.NICs, w.opt.NICSocket(i))

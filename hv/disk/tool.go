@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,6 +62,66 @@ func CreateRaw(path string, size int64) error {
 		return fmt.Errorf("make disk: %w", err)
 	}
 	return nil
+}
+
+// Overlay makes a qcow2 image at path, which must not exist, that holds what will
+// differ from base. base is named as the image itself will look for it: relative
+// to its folder. It must never change.
+func (t Tool) Overlay(ctx context.Context, path, base, format string) error {
+	if format != hv.Raw && format != hv.QCOW2 || filepath.IsAbs(base) || !strings.HasPrefix(base, "../") {
+		return fmt.Errorf("make disk: %s (%s) cannot be built on", base, format)
+	}
+	return t.make(ctx, createLimit, path, func(part string) []string {
+		return []string{"create", "-q", "-f", hv.QCOW2, "-F", format, "-b", base, "--", part}
+	}, nil)
+}
+
+// CopyRaw copies a raw image to dst, which must not exist, without the room for
+// what is zero. progress, which may be nil, gets 0 to 1. On failure or cancel
+// nothing is left behind.
+func CopyRaw(ctx context.Context, src, dst string, progress func(float64)) (err error) {
+	from, err := os.Open(src)
+	if err != nil {
+		return fmt.Errorf("copy disk: %w", err)
+	}
+	defer from.Close()
+	to, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("copy disk: %w", err)
+	}
+	defer func() {
+		if cerr := to.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			_ = os.Remove(dst)
+			err = fmt.Errorf("copy disk %s to %s: %w", src, dst, err)
+		}
+	}()
+	size, err := from.Seek(0, io.SeekEnd) // a block device has no size in Stat
+	if err == nil {
+		err = to.Truncate(size)
+	}
+	buf, zero := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); err == nil && at < size; at += int64(len(buf)) {
+		piece := buf[:min(int64(len(buf)), size-at)]
+		if err = ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if _, err = from.ReadAt(piece, at); err != nil {
+			return err
+		}
+		if !bytes.Equal(piece, zero[:len(piece)]) {
+			_, err = to.WriteAt(piece, at)
+		}
+		if progress != nil {
+			progress(float64(at+int64(len(piece))) / float64(size))
+		}
+	}
+	if err == nil {
+		err = to.Sync()
+	}
+	return err
 }
 
 // Copy writes a whole qcow2 copy of src, which has the format that Inspect

@@ -46,7 +46,7 @@ func (g *Guest) openImage(ctx context.Context, i int, d hv.Disk) (hv.DiskFile, e
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(g.host.Dir, path)
 	}
-	if err := qemu.CheckImage(g.host.Dir, d); err != nil {
+	if err := qemu.CheckImage(g.host.Dir, g.host.Base, d); err != nil {
 		return nil, err
 	}
 	if g.host.OpenDisk == nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hxen-project/hxen/hv"
@@ -57,8 +58,9 @@ func blockNode(d hv.Disk, im image, node string) map[string]any {
 }
 
 // inspect checks that a disk's image is there, readable (and writable where it
-// is to be), of its recorded format, and drags in no file from elsewhere.
-func inspect(dir string, d hv.Disk) (image, error) {
+// is to be), of its recorded format, and drags in no file from elsewhere but base,
+// the folder of the guest's template, if it is not "".
+func inspect(dir, base string, d hv.Disk) (image, error) {
 	im := image{path: resolve(dir, d.Path)}
 	if d.Path == "" {
 		return im, nil
@@ -88,14 +90,14 @@ func inspect(dir string, d hv.Disk) (image, error) {
 	if d.Format != hv.QCOW2 {
 		return im, nil
 	}
-	im.backing, err = checkChain(dir, im.path, f)
+	im.backing, err = checkChain(im.path, f, dir, base)
 	return im, err
 }
 
 // CheckImage is what a launch checks of a disk's image, for guests that QEMU does
 // not run.
-func CheckImage(dir string, d hv.Disk) error {
-	_, err := inspect(dir, d)
+func CheckImage(dir, base string, d hv.Disk) error {
+	_, err := inspect(dir, base, d)
 	return err
 }
 
@@ -113,9 +115,9 @@ func mediaError(what, path string, err error) error {
 // maxChain bounds how many backing files may lie behind an image.
 const maxChain = 16
 
-// checkChain follows an image's backing files and refuses one outside dir, one
-// whose format is not written down (QEMU would guess it), and data files.
-func checkChain(dir, path string, f io.ReaderAt) (backed bool, err error) {
+// checkChain follows an image's backing files and refuses one outside of the
+// folders, one whose format is not written down (QEMU would guess it), and data files.
+func checkChain(path string, f io.ReaderAt, folders ...string) (backed bool, err error) {
 	for depth := 0; ; depth++ {
 		h, err := readQCOW2(f)
 		if err != nil {
@@ -129,8 +131,8 @@ func checkChain(dir, path string, f io.ReaderAt) (backed bool, err error) {
 		}
 		backed = true
 		next := resolve(filepath.Dir(path), h.backing)
-		if !within(dir, next) {
-			return backed, fmt.Errorf("the disk image %s builds on %s outside the guest's folder, which is refused: flatten it with qemu-img convert", path, next)
+		if !slices.ContainsFunc(folders, func(dir string) bool { return dir != "" && within(dir, next) }) {
+			return backed, fmt.Errorf("the disk image %s builds on %s outside the guest's folder, and not on its template, which is refused: flatten it with qemu-img convert", path, next)
 		}
 		if depth == maxChain {
 			return backed, fmt.Errorf("the disk image %s builds on more than %d others", path, maxChain)

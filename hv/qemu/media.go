@@ -69,7 +69,7 @@ func (m *Machine) addMedium(ctx context.Context, media hv.Disk, node string) err
 	if media.Format != hv.Raw && media.Format != hv.QCOW2 {
 		return fmt.Errorf("format %q: must be raw or qcow2", media.Format)
 	}
-	im, err := inspect(m.host.Dir, media)
+	im, err := inspect(m.host.Dir, "", media)
 	if err != nil {
 		return err
 	}

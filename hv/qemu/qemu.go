@@ -52,7 +52,7 @@ func (*Engine) Check(s hv.Spec) error {
 		}
 		// Only the guest's own folder may hold backing files. The Spec does not say
 		// where that is, so here it is the folder of the image itself.
-		if _, err := inspect(filepath.Dir(d.Path), d); err != nil {
+		if _, err := inspect(filepath.Dir(d.Path), "", d); err != nil {
 			return err
 		}
 	}
@@ -190,7 +190,7 @@ func prepare(s hv.Spec, h hv.Host, n names) (Facts, error) {
 		return f, staged("check", err, "")
 	}
 	for _, d := range s.Disks {
-		im, err := inspect(h.Dir, d)
+		im, err := inspect(h.Dir, h.Base, d)
 		if err != nil {
 			return f, staged(stageDisk, err, "")
 		}

@@ -34,7 +34,7 @@ func Serve(ctx context.Context, d hv.Disk, i int, h hv.Host) (*Storage, net.Conn
 		return nil, nil, staged(stageDisk, fmt.Errorf("%s is a %s image, which guests of type pvh use through qemu-storage-daemon, a part of QEMU that is not installed", path, d.Format),
 			fmt.Sprintf("install QEMU, or convert to raw: qemu-img convert -O raw %q %q", path, path+".raw"))
 	}
-	im, err := inspect(h.Dir, d)
+	im, err := inspect(h.Dir, h.Base, d)
 	if err != nil {
 		return nil, nil, staged(stageDisk, err, "")
 	}

@@ -141,6 +141,10 @@ func (g Guest) Saved() string       { return filepath.Join(g.Worker(), "memory.s
 func (g Guest) SavedScreen() string { return filepath.Join(g.Worker(), "memory.save.png") }  // its screen as it was
 func (g Guest) GoesOn() string      { return filepath.Join(g.Worker(), "memory.save.boot") } // mark: it was saved because the host stopped
 
+// Clone is the saved state of a template from which the guest, its clone, goes on
+// the first time: a hard link, which its worker must not be able to write to.
+func (g Guest) Clone() string { return filepath.Join(g.Dir, "memory.clone") }
+
 func (g Guest) Ctl() string { return socket(g.Run, g.ID, "ctl") }
 
 // Net is the socket of one of the guest's network cards, by its place in the

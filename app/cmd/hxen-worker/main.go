@@ -115,7 +115,7 @@ func serve(dir, run string) error {
 		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
 		Host:      host(g, lock, cache, children, doors, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
-		SavedFile: g.Saved(), SavedFiles: []string{g.Saved(), g.SavedScreen(), g.GoesOn()},
+		SavedFile: g.Saved(), SavedFiles: []string{g.Saved(), g.SavedScreen(), g.GoesOn(), g.Clone()}, CloneFile: g.Clone(),
 		Listener: listener, Allowed: allowed,
 		Self:       control.Process{PID: pid, Start: start},
 		ModelStart: children.timeOf,
