@@ -37,7 +37,7 @@ run: setup-run programs ## build, start the example guest and open the window (t
 	fi
 
 test: setup-test lint cross programs ## all checks and tests; installs what they need
-	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab} go test -timeout 25m ./...
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab,mingw} go test -timeout 25m ./...
 
 build: setup-build programs cross ## all programs into bin/, and the cgo-free ones for every target into dist/
 

@@ -2,7 +2,6 @@ package accel
 
 import (
 	"context"
-	"errors"
 
 	"github.com/hxen-project/hxen/hv/accel"
 	"golang.org/x/sys/unix"
@@ -25,10 +24,6 @@ func probeHost(context.Context, Options) Result {
 	}
 	return r
 }
-
-var errNoGuest = errors.New("no guest code is run on macOS")
-
-func runGuest(func(string)) (string, error) { return "", errNoGuest }
 
 func unstableTSC() string { return "" }
 

@@ -1,16 +1,10 @@
 package accel
 
-import (
-	"errors"
-
-	"github.com/hxen-project/hxen/hv/accel"
-)
+import "github.com/hxen-project/hxen/hv/accel"
 
 // cannotEver: KVM runs guests of its own kind of processor, and HXEN's are x86.
 func cannotEver() string {
 	return "the guests are for x86 processors and this computer has an ARM processor, so KVM cannot run them"
 }
-
-func runGuest(func(string)) (string, error) { return "", errors.New(cannotEver()) }
 
 func open() (accel.Hypervisor, error) { return nil, &UnavailableError{Reason: cannotEver()} }

@@ -1,0 +1,10 @@
+package accel
+
+import (
+	"github.com/hxen-project/hxen/hv/accel"
+	"github.com/hxen-project/hxen/platform/accel/whp"
+)
+
+func cannotEver() string { return "" }
+
+func open() (accel.Hypervisor, error) { return whp.Open() }
