@@ -13,8 +13,8 @@ import (
 type action struct {
 	label  string
 	icon   fyne.Resource
-	op     string // the service must allow it; empty: always there
-	key    fyne.KeyName
+	op     string       // the service must allow it; empty: always there
+	key    fyne.KeyName // empty: none
 	mod    fyne.KeyModifier
 	menu   bool                 // in menus only
 	when   func(*model.VM) bool // nil: always

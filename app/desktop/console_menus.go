@@ -247,7 +247,7 @@ func (c *consoleWindow) switchTab() {
 // keys sets what the keyboard does while the guest does not have it.
 func (c *consoleWindow) keys() {
 	for _, a := range actions() {
-		if a.key == fyne.KeyO {
+		if a.key == "" || a.key == fyne.KeyO {
 			continue
 		}
 		c.shortcut(a.key, a.mod, func() {

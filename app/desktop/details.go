@@ -308,7 +308,7 @@ func systemFacts(vm *model.VM) []fact {
 	b := vm.Badge()
 	runs := b.Text()
 	if b.Reason != "" {
-		runs += "\n" + b.Reason
+		runs += "\n" + model.Sentence(b.Reason)
 	}
 	out := []fact{{text.T("Runs on"), runs}}
 	if vm.PVH() {

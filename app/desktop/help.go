@@ -8,6 +8,7 @@ import (
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
+	"github.com/hxen-project/hxen/app/desktop/model"
 	"github.com/hxen-project/hxen/app/text"
 )
 
@@ -42,6 +43,9 @@ func shortcutRows() []fact {
 	}
 	at := map[string]int{}
 	for _, a := range actions() {
+		if a.key == "" {
+			continue
+		}
 		k := keyText(a.key, a.mod)
 		if i, there := at[k]; there {
 			rows[i].value += text.T(" or ") + strings.ToLower(a.label)
@@ -98,7 +102,7 @@ func (f *frame) showHostInfo() {
 	}
 	for _, s := range []string{h.AccelWhy, h.AccelCure} {
 		if s != "" {
-			accel += "\n" + s
+			accel += "\n" + model.Sentence(s)
 		}
 	}
 	qemu := h.QEMU

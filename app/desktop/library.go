@@ -24,6 +24,7 @@ type libraryWindow struct {
 
 	search  *entry
 	list    *guestList
+	none    *widget.Label // instead of the list, when the search finds nothing
 	bar     *actionBar
 	details *details
 	tasks   *taskBar
@@ -66,6 +67,8 @@ func (w *libraryWindow) build() {
 	}
 	w.search.onDown = func() { w.win.Canvas().Focus(w.list) }
 	w.list = newGuestList(w)
+	w.none = widget.NewLabel("")
+	w.none.Alignment, w.none.Wrapping, w.none.Importance = fyne.TextAlignCenter, fyne.TextWrapWord, widget.LowImportance
 	w.bar = newActionBar(&w.frame)
 	w.native = newNative(w.win)
 	w.details = newDetails(&w.frame, w.native.aside)
@@ -81,7 +84,7 @@ func (w *libraryWindow) build() {
 	more.OnTapped = func() { w.popUp(w.mainMenu(), more) }
 	top := container.NewBorder(nil, nil, container.NewHBox(newVM, layoutGap(4)), more, w.bar.box)
 
-	left := container.NewBorder(container.New(margin(4), w.search), nil, nil, nil, w.list)
+	left := container.NewBorder(container.New(margin(4), w.search), nil, nil, nil, container.NewStack(container.NewVBox(w.none), w.list))
 	w.split = container.NewHSplit(left, w.details.root)
 	w.split.Offset = 0.34
 	if s := w.app.prefs.Split; s > 0.1 && s < 0.9 {
@@ -177,6 +180,11 @@ func (w *libraryWindow) relist() {
 	}
 	w.list.Refresh()
 	vms := w.lib.VMs()
+	w.none.Hide()
+	if len(vms) == 0 {
+		w.none.SetText(text.T("Nothing matches “%s”. Esc clears the search.", w.search.Text))
+		w.none.Show()
+	}
 	if w.wanted != "" {
 		if vm := w.lib.Find(w.wanted); vm != nil {
 			w.selected, w.wanted = vm.Ref, ""
@@ -382,7 +390,7 @@ func (w *libraryWindow) keys() {
 	seen := map[chord]bool{}
 	for _, a := range actions() {
 		c := chord{a.key, a.mod}
-		if !seen[c] {
+		if a.key != "" && !seen[c] {
 			seen[c] = true
 			w.shortcut(c.key, c.mod, func() { w.act(func(a action) bool { return a.key == c.key && a.mod == c.mod }) })
 		}

@@ -190,6 +190,13 @@ func TestKeysMoveAndAct(t *testing.T) {
 	if s.lib.Count() != 9 || len(s.lib.VMs()) != 1 || l.current().Name() != "Windows 11" {
 		t.Errorf("the search shows %d guests", len(s.lib.VMs()))
 	}
+	if l.none.Visible() {
+		t.Error("a search that finds something says that it does not")
+	}
+	test.Type(l.search, "zzz")
+	if !l.none.Visible() {
+		t.Error("a search that finds nothing does not say so")
+	}
 	key(fyne.KeyN, ctrl)
 	if l.top() == nil {
 		t.Error("Ctrl+N in the search does not open the wizard")

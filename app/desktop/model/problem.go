@@ -29,7 +29,7 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return Problem{}, false
 	}
-	p := Problem{What: what, Why: sentence(err.Error())}
+	p := Problem{What: what, Why: Sentence(err.Error())}
 	var e *api.Error
 	if errors.As(err, &e) {
 		if e.Code == api.ErrTaskCancelled {
@@ -38,7 +38,7 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 		if vm != nil {
 			p.RunAs = e.RunAs()
 		}
-		if p.Cure = sentence(e.Cure()); p.Cure != "" {
+		if p.Cure = Sentence(e.Cure()); p.Cure != "" {
 			why := *e
 			why.Params = append([]string(nil), e.Params...)
 			for i, x := range why.Params {
@@ -46,7 +46,7 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 					why.Params[i] = ""
 				}
 			}
-			p.Why = sentence(why.Error())
+			p.Why = Sentence(why.Error())
 		}
 	}
 	if vm != nil {
@@ -58,14 +58,14 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 // HostNotice is what the user should know of this computer: what is missing, or
 // why guests are slow, with the cure. Empty if all is well.
 func HostNotice(h api.HostInfo) string {
-	lines := []string{sentence(h.Missing)}
+	lines := []string{Sentence(h.Missing)}
 	if h.Missing == "" {
 		if h.Accel != "tcg" {
 			return ""
 		}
-		lines[0] = strings.TrimSpace(text.T("Guests run by emulation, several times slower than they could.") + " " + sentence(h.AccelWhy))
+		lines[0] = strings.TrimSpace(text.T("Guests run by emulation, several times slower than they could.") + " " + Sentence(h.AccelWhy))
 		if h.AccelCure != "" {
-			lines = append(lines, sentence(h.AccelCure))
+			lines = append(lines, Sentence(h.AccelCure))
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -89,8 +89,8 @@ func (p Problem) Text() string {
 	return strings.Join(lines, "\n")
 }
 
-// sentence starts with a capital and ends with a full stop.
-func sentence(s string) string {
+// Sentence gives s a capital at its start and a full stop at its end.
+func Sentence(s string) string {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return ""

@@ -72,7 +72,7 @@ func (s *Settings) Problems() []string {
 	}
 	out = append(out, w.resourceProblems()...)
 	if _, err := ParseForwards(s.Forwards); err != nil {
-		out = append(out, sentence(err.Error()))
+		out = append(out, Sentence(err.Error()))
 	}
 	for _, p := range []string{c.Kernel, c.Initrd} {
 		if p != "" && !filepath.IsAbs(p) {

@@ -273,7 +273,7 @@ func (w *Wizard) NoPVH() string {
 	if h.Native != "" {
 		return ""
 	}
-	return strings.TrimSpace(sentence(h.NativeWhy) + " " + sentence(h.NativeCure))
+	return strings.TrimSpace(Sentence(h.NativeWhy) + " " + Sentence(h.NativeCure))
 }
 
 // pvh reports whether the guest will be one of that type.
@@ -324,7 +324,7 @@ func (w *Wizard) sourceProblems() []string {
 		return []string{text.T("Looking at the file…")}
 	}
 	if r.Problem != "" {
-		return []string{sentence(r.Problem)}
+		return []string{Sentence(r.Problem)}
 	}
 	want := map[Source]string{FromISO: "iso", FromDisk: "disk", FromKernel: "kernel"}[w.Source]
 	if r.Kind != want && r.Kind != "unknown" {
@@ -402,7 +402,7 @@ func (w *Wizard) Warnings() []string {
 		}
 	}
 	if h.Missing != "" && w.Page == PageSummary && !w.pvh() {
-		out = append(out, sentence(h.Missing))
+		out = append(out, Sentence(h.Missing))
 	}
 	return out
 }

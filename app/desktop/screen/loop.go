@@ -10,12 +10,13 @@ import (
 )
 
 // How long the loop may sleep when there is nothing to do: as long as Fyne
-// itself while the user does something, then longer. Input and Do end the sleep.
-// What others hand to fyne.Do waits for its end, but once only: the loop does not
-// sleep while Fyne has more of it.
+// itself while the user does something, then longer and longer. Input and Do end
+// the sleep. What others hand to fyne.Do waits for its end, but once only: the
+// loop does not sleep while Fyne has more of it.
 const (
 	busySleep = time.Second / 60
 	idleSleep = time.Second / 2
+	mostSleep = 4 * time.Second // Fyne looks after its caches every ten
 	busyFor   = time.Second
 )
 
@@ -37,9 +38,10 @@ type pacer struct {
 	hand func(func()) // to Fyne's own queue
 
 	// Of the loop's goroutine alone:
-	busy    time.Time // when there was input
-	stirred time.Time // when others were about to hand over work
-	handed  bool      // a probe is in Fyne's queue, so all before it is, too
+	busy    time.Time     // when there was input
+	idle    time.Duration // the last sleep that nothing ended
+	stirred time.Time     // when others were about to hand over work
+	handed  bool          // a probe is in Fyne's queue, so all before it is, too
 
 	mu       sync.Mutex
 	running  bool     // guarded by mu: turn is called
@@ -105,14 +107,18 @@ func (p *pacer) turn(rests func() bool) {
 	}
 	todo := p.take(true)
 	if len(todo) == 0 {
-		began, sleep := time.Now(), idleSleep
+		began, sleep := time.Now(), min(max(2*p.idle, idleSleep), mostSleep)
 		if began.Sub(p.busy) < busyFor {
 			sleep = busySleep
 		}
 		p.wait(sleep)
-		todo = p.take(false)
-		if now := time.Now(); len(todo) == 0 && now.Sub(began) < sleep {
+		todo, p.idle = p.take(false), 0
+		switch now := time.Now(); {
+		case len(todo) > 0:
+		case now.Sub(began) < sleep:
 			p.busy = now // input
+		case sleep > busySleep:
+			p.idle = sleep
 		}
 	}
 	p.run(todo)

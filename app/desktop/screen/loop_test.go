@@ -44,6 +44,10 @@ func TestInputKeepsTheLoopQuick(t *testing.T) {
 	if d := <-slept; d != idleSleep {
 		t.Errorf("an idle loop sleeps %v", d)
 	}
+	p.turn(rests)
+	if d := <-slept; d != 2*idleSleep {
+		t.Errorf("after an idle sleep the loop sleeps %v", d)
+	}
 	for p.busy.IsZero() { // again if the machine itself slept longer
 		p.wake() // as input does
 		p.turn(rests)
