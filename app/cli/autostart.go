@@ -90,11 +90,11 @@ func (a *app) startOrder(cmd *cobra.Command) error {
 	slices.SortFunc(list, func(x, y api.VM) int {
 		return cmp.Or(cmp.Compare(x.Order, y.Order), cmp.Compare(x.NameLabel, y.NameLabel))
 	})
-	fmt.Fprintf(a.Out, "%-32s %6s %6s %-20s %-14s %s\n", "Name", "Order", "Delay", "Waits for", "On host stop", "State")
+	fmt.Fprintf(a.Out, "%-32s %6s %6s %-20s %-14s %s\n", text.T("Name"), text.T("Order"), text.T("Delay"), text.T("Waits for"), text.T("On host stop"), text.T("State"))
 	for _, vm := range list {
 		state := vm.PowerState
 		if why := vm.OtherConfig[api.KeyWaiting]; why != "" {
-			state = "waiting (" + why + ")"
+			state = text.T("waiting: %s", why)
 		}
 		fmt.Fprintf(a.Out, "%-32s %6d %5ds %-20s %-14s %s\n", printable(vm.NameLabel), vm.Order, vm.StartDelay,
 			printable(cmp.Or(vm.OtherConfig[api.KeyWaitFor], "-")), vm.OtherConfig[api.KeyOnHostStop], printable(state))

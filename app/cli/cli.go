@@ -228,13 +228,13 @@ func terminal(stream any) (*os.File, bool) {
 	return f, ok && term.IsTerminal(int(f.Fd()))
 }
 
-// ask puts a question that is answered by y or yes.
+// ask puts a question that is answered by yes or its first letter.
 func (a *app) ask(question string) bool {
-	fmt.Fprint(a.Err, question+" [y/N] ")
+	fmt.Fprint(a.Err, question+" "+text.T("[y/N]")+" ")
 	var answer string
 	fmt.Fscanln(a.In, &answer)
 	answer = strings.ToLower(answer)
-	return answer == "y" || answer == "yes"
+	return answer == "y" || answer == "yes" || answer == text.T("y") || answer == text.T("yes")
 }
 
 // progress draws a bar on a terminal while long work goes on; done clears it.

@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
@@ -206,4 +210,33 @@ func TestConsoleJoins(t *testing.T) {
 		}
 		r.Close()
 	})
+}
+
+// TestEveryTextIsTranslated: what the commands and their flags say of themselves
+// went through the catalogue.
+func TestEveryTextIsTranslated(t *testing.T) {
+	text.Use(text.Pseudo)
+	defer text.Use("")
+	seen := 0
+	var look func(c *cobra.Command)
+	look = func(c *cobra.Command) {
+		seen++
+		for _, s := range []string{c.Short, c.Long} {
+			if s != "" && !strings.HasPrefix(s, "[") {
+				t.Errorf("%s: %q did not go through the catalogue", c.CommandPath(), s)
+			}
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.HasPrefix(f.Usage, "[") {
+				t.Errorf("%s --%s: %q did not go through the catalogue", c.CommandPath(), f.Name, f.Usage)
+			}
+		})
+		for _, s := range c.Commands() {
+			look(s)
+		}
+	}
+	look((&app{}).root())
+	if seen < 40 {
+		t.Errorf("only %d commands", seen)
+	}
 }

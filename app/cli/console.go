@@ -61,7 +61,7 @@ func (a *app) showConsole(ctx context.Context, name, until string) error {
 		fmt.Fprintln(a.Err, text.T("Console of %s; Ctrl-] leaves.", row.Name))
 		old, err := term.MakeRaw(int(f.Fd()))
 		if err != nil {
-			return fmt.Errorf("take over the terminal: %w", err)
+			return fmt.Errorf("%s: %w", text.T("take over the terminal"), err)
 		}
 		defer func() {
 			_ = term.Restore(int(f.Fd()), old)

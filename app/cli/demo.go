@@ -149,7 +149,7 @@ func prepareDemo(ctx context.Context, say func(string)) (demoImage, error) {
 	if err != nil {
 		say(text.T("Fetching a kernel for the demo guest"))
 		if err := fetchKernel(ctx, dir, linux); err != nil {
-			return demoImage{}, fmt.Errorf("fetch the demo guest's kernel: %w", err)
+			return demoImage{}, fmt.Errorf("%s: %w", text.T("fetch the demo guest's kernel"), err)
 		}
 		if kernel, err = findKernel(linux); err != nil {
 			return demoImage{}, err
@@ -157,7 +157,7 @@ func prepareDemo(ctx context.Context, say func(string)) (demoImage, error) {
 	}
 	initrd := filepath.Join(dir, "initrd.gz")
 	if err := packDemo(ctx, linux, initrd); err != nil {
-		return demoImage{}, fmt.Errorf("pack the demo guest's initramfs: %w", err)
+		return demoImage{}, fmt.Errorf("%s: %w", text.T("pack the demo guest's initramfs"), err)
 	}
 	return demoImage{kernel: kernel, initrd: initrd}, nil
 }
@@ -165,7 +165,7 @@ func prepareDemo(ctx context.Context, say func(string)) (demoImage, error) {
 func findKernel(linux string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(linux, "boot", "vmlinuz-*"))
 	if err != nil || len(found) == 0 {
-		return "", fmt.Errorf("no kernel in %s: %w", linux, fs.ErrNotExist)
+		return "", fmt.Errorf("%s: %w", text.T("no kernel in %s", linux), fs.ErrNotExist)
 	}
 	return slices.Max(found), nil
 }
@@ -191,7 +191,7 @@ func fetchKernel(ctx context.Context, dir, linux string) error {
 	defer os.RemoveAll(tmp)
 	// As root, apt would fetch as a user of its own that may not write here.
 	if _, err := output(ctx, tmp, "apt-get", append([]string{"-q", "-o", "APT::Sandbox::User=root", "download"}, names...)...); err != nil {
-		return fmt.Errorf("%w; is there a network? \"apt-get update\" may help", err)
+		return fmt.Errorf("%w; %s", err, text.T("is there a network? \"apt-get update\" may help"))
 	}
 	packages, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
 	if err != nil {
@@ -344,11 +344,11 @@ func collectModules(ctx context.Context, linux string, names []string) ([]module
 		done[name] = true
 		body, err := readModule(ctx, path)
 		if err != nil {
-			return fmt.Errorf("read module %s: %w", path, err)
+			return fmt.Errorf("%s: %w", text.T("read module %s", path), err)
 		}
 		needs, err := moduleDepends(body)
 		if err != nil {
-			return fmt.Errorf("read module %s: %w", path, err)
+			return fmt.Errorf("%s: %w", text.T("read module %s", path), err)
 		}
 		for _, n := range needs {
 			if err := add(n); err != nil {
@@ -386,7 +386,7 @@ func moduleDepends(body []byte) ([]string, error) {
 	}
 	s := f.Section(".modinfo")
 	if s == nil {
-		return nil, errors.New("it has no .modinfo section")
+		return nil, errors.New(text.T("it has no .modinfo section"))
 	}
 	info, err := s.Data()
 	if err != nil {

@@ -1,10 +1,12 @@
 package cli
 
 import (
-	"fmt"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/hxen-project/hxen/app/text"
 )
 
 // sizeUnits are the letters that a size may end with; all are binary, as in xl.
@@ -14,32 +16,32 @@ const sizeUnits = "kmgt"
 // "1048576" (bytes).
 func parseSize(s string) (int64, error) {
 	wrong := func(why string) (int64, error) {
-		return 0, fmt.Errorf("size %q: %s; write for example 512M, 2G or 1.5G", s, why)
+		return 0, errors.New(text.T("size %q: %s; write for example 512M, 2G or 1.5G", s, why))
 	}
-	text := strings.ToLower(strings.TrimSpace(s))
-	number := strings.TrimRight(text, "bi"+sizeUnits)
-	unit := text[len(number):]
+	lower := strings.ToLower(strings.TrimSpace(s))
+	number := strings.TrimRight(lower, "bi"+sizeUnits)
+	unit := lower[len(number):]
 	factor := 1.0
 	switch {
 	case unit == "" || unit == "b":
 	case strings.Contains(sizeUnits, unit[:1]) && (unit[1:] == "" || unit[1:] == "b" || unit[1:] == "ib"):
 		factor = math.Pow(1024, float64(strings.Index(sizeUnits, unit[:1])+1))
 	default:
-		return wrong("the unit is not one of B, K, M, G, T")
+		return wrong(text.T("the unit is not one of B, K, M, G, T"))
 	}
 	number = strings.TrimSpace(number)
 	if number == "" || strings.Trim(number, "0123456789.") != "" {
-		return wrong("it does not begin with a number")
+		return wrong(text.T("it does not begin with a number"))
 	}
 	v, err := strconv.ParseFloat(number, 64)
 	if err != nil {
-		return wrong("it does not begin with a number")
+		return wrong(text.T("it does not begin with a number"))
 	}
 	if v *= factor; v >= 1<<62 {
-		return wrong("it is too big")
+		return wrong(text.T("it is too big"))
 	}
 	if v != math.Trunc(v) {
-		return wrong("it is not a whole number of bytes")
+		return wrong(text.T("it is not a whole number of bytes"))
 	}
 	return int64(v), nil
 }
@@ -60,7 +62,7 @@ func (f *sizeFlag) Set(s string) error {
 		return err
 	}
 	if n == 0 {
-		return fmt.Errorf("size %q: it is zero", s)
+		return errors.New(text.T("size %q: it is zero", s))
 	}
 	*f = sizeFlag(n)
 	return nil

@@ -82,7 +82,7 @@ func (a *app) listTrash(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "%-28s %-19s %10s  %s\n", "Name", "Deleted", "Size", "Id")
+	fmt.Fprintf(a.Out, "%-28s %-19s %10s  %s\n", text.T("Name"), text.T("Deleted"), text.T("Size"), text.T("Id"))
 	for _, t := range items {
 		fmt.Fprintf(a.Out, "%-28s %-19s %10s  %s  %s\n", printable(t.Name), t.Deleted.Local().Format(time.DateTime), text.Size(t.Size), printable(t.ID), printable(t.Problem))
 	}

@@ -28,8 +28,8 @@ func german(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestGerman: every text of the installer has a German one, each German one a
-// text that some program shows, and both take the same arguments.
+// TestGerman: every text of installer and command line has a German one, each German one a text
+// that some program shows, and both take the same arguments.
 func TestGerman(t *testing.T) {
 	texts, used := german(t), map[string]bool{}
 	for _, root := range []string{"../../installer", ".."} {
@@ -43,7 +43,7 @@ func TestGerman(t *testing.T) {
 			}
 			for _, english := range shown(f) {
 				used[english] = true
-				if _, ok := texts[english]; !ok && strings.HasPrefix(root, "../../") {
+				if _, ok := texts[english]; !ok && !strings.Contains(path, "desktop") {
 					t.Errorf("%s: no German for %q", path, english)
 				}
 			}
@@ -70,8 +70,10 @@ func shown(f *ast.File) (out []string) {
 		if !ok || len(call.Args) == 0 {
 			return true
 		}
-		s, ok := call.Fun.(*ast.SelectorExpr)
-		if x, isName := selected(s); !ok || !isName || x != "text" || s.Sel.Name != "T" {
+		s, _ := call.Fun.(*ast.SelectorExpr)
+		x, _ := selected(s)
+		usage, _ := call.Fun.(*ast.Ident) // the command line's, which is T for wrong arguments
+		if !(x == "text" && s.Sel.Name == "T") && (usage == nil || usage.Name != "usage") {
 			return true
 		}
 		if lit, ok := call.Args[0].(*ast.BasicLit); ok {
@@ -83,6 +85,46 @@ func shown(f *ast.File) (out []string) {
 	})
 	return out
 }
+
+var sentence = regexp.MustCompile(`[A-Za-z]{2,} [a-z]{2,}`)
+
+// TestNothingIsForgotten: what the command line says, in errors or on the screen,
+// goes through T.
+func TestNothingIsForgotten(t *testing.T) {
+	files, err := filepath.Glob("../cli/*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	says := map[string]bool{"errors.New": true, "fmt.Errorf": true, "fmt.Fprint": true, "fmt.Fprintf": true, "fmt.Fprintln": true, "fmt.Println": true}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			s, _ := call.Fun.(*ast.SelectorExpr)
+			if x, ok := selected(s); !ok || !says[x+"."+s.Sel.Name] {
+				return true
+			}
+			for _, arg := range call.Args {
+				if lit, ok := arg.(*ast.BasicLit); ok && sentence.MatchString(lit.Value) && !columns[lit.Value] {
+					t.Errorf("%s says %s in English only", name, lit.Value)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// columns are xl's, which programs read, and a command.
+var columns = map[string]bool{`"Name                                ID Uptime"`: true, `"%w: hxen destroy %s"`: true}
 
 func selected(s *ast.SelectorExpr) (string, bool) {
 	if s == nil {
