@@ -223,6 +223,8 @@ type Host struct {
 	// engine that runs guest code in this process calls it once, when all is open
 	// and before the guest's first instruction. It returns MachineInfo.Isolation.
 	Confine func() (string, error)
+	// Slept tells how long the host has slept since it started; nil: nobody knows.
+	Slept func() time.Duration
 	// Usage tells the CPU time and resident bytes of a process.
 	Usage func(pid int) (cpu time.Duration, rss uint64, err error)
 }

@@ -72,7 +72,7 @@ func (w *Worker) resync() {
 	ctx, cancel := context.WithTimeout(context.Background(), resyncTime)
 	defer cancel()
 	if err := r.Resync(ctx); err != nil {
-		w.log.Info("the guest's clock was not set after it was restored", "err", err)
+		w.log.Info("the guest's clock was not set", "err", err)
 	}
 }
 

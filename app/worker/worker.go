@@ -61,6 +61,8 @@ type Options struct {
 	// Confine gives up what a worker of this guest does not need while the guest
 	// runs, and names the walls that then stand.
 	Confine func(hv.Spec) (string, error)
+	// Woken tells after the host has slept, or its date was set; nil: never.
+	Woken <-chan struct{}
 }
 
 // NetRelay carries the frames of one network card.
@@ -105,6 +107,11 @@ func Run(ctx context.Context, opt Options) error {
 
 	var conns sync.WaitGroup
 	conns.Go(func() { w.accept(ctx, &conns) })
+	go func() {
+		for range opt.Woken {
+			w.resync()
+		}
+	}()
 	<-ctx.Done()
 	w.powerOff()
 	opt.Listener.Close()

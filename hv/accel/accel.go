@@ -133,6 +133,10 @@ type VCPU interface {
 	// TSC is the guest's time-stamp counter now. It is cheap (no system call), and
 	// the only clock for the guest's timers.
 	TSC() uint64
+	// ShiftTSC has the guest's TSC jump ahead by ticks; all processors are shifted
+	// alike, while they stand still. After the host has slept TSC may be wrong until
+	// this was called, with 0 ticks at least.
+	ShiftTSC(ticks uint64) error
 	// State and SetState carry the processor, its LAPIC and its TSC, into another
 	// process or host of the same kind. All processors stand still meanwhile. The
 	// guest's TSC goes on from where it was at State; processor 0 is set first. A

@@ -201,6 +201,11 @@ func (v *fakeVCPU) TSC() uint64 {
 	return uint64(time.Since(v.m.born)) + v.offset.Load()
 }
 
+func (v *fakeVCPU) ShiftTSC(ticks uint64) error {
+	v.offset.Add(ticks)
+	return nil
+}
+
 func (v *fakeVCPU) Run(h accel.Handler) (accel.Exit, error) {
 	defer func() {
 		v.mu.Lock()

@@ -136,7 +136,7 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 	}()
 	g.config = Config{
 		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
-		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Log: h.Log, Notice: g.notice,
+		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Slept: h.Slept, Log: h.Log, Notice: g.notice,
 	}
 	g.config.Outside = g.outside
 	if h.Restore != "" {

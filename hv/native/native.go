@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/accel"
@@ -53,6 +55,9 @@ type Config struct {
 	// for which the above may be missing then; free after Start.
 	Saved    *Saved
 	Progress func(done, total int64) // of loading Saved, in bytes; may be nil
+
+	// Slept, if not nil, tells how long the host has slept since it started.
+	Slept func() time.Duration
 
 	Log *slog.Logger
 	// Notice, if not nil, is told in a sentence what went wrong in the guest. It
@@ -99,6 +104,7 @@ type Machine struct {
 	patched bool // guarded by patch; the kernel's calls reach us
 
 	still     sync.Mutex    // held while somebody decides whether the processors run
+	since     moment        // guarded by still; when the clocks were last compared
 	asked     atomic.Bool   // the guest was asked to suspend itself
 	suspended chan struct{} // of one element: it has, and the gate is closed
 
@@ -143,13 +149,26 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		m.tearDown()
 		return nil, err
 	}
+	m.since = m.moment()
 	m.config.KernelFile, m.config.Initrd, m.config.Saved, m.config.Ready = nil, nil, nil, nil
 	close(m.begin)
-	go func() {
-		<-m.ended
-		m.tearDown()
-	}()
+	go m.life()
 	return m, nil
+}
+
+// life looks at the clocks now and then, and takes apart what has ended.
+func (m *Machine) life() {
+	now := time.NewTicker(compareEvery)
+	defer now.Stop()
+	for {
+		select {
+		case <-now.C:
+			m.compare()
+		case <-m.ended:
+			m.tearDown()
+			return
+		}
+	}
 }
 
 func (m *Machine) build() error {
@@ -293,6 +312,7 @@ func (m *Machine) patchKernel() error {
 // makeProcessors starts the threads one after the other: processor 0 sets what
 // the others' counters follow. They go on in states, if there are any.
 func (m *Machine) makeProcessors(states []accel.State) error {
+	makeRoom(m.config.VCPUs)
 	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation}
 	for id := range m.config.VCPUs {
 		p := newProcessor(m, id)
@@ -310,6 +330,16 @@ func (m *Machine) makeProcessors(states []accel.State) error {
 		m.cpus = append(m.cpus, p)
 	}
 	return nil
+}
+
+// makeRoom has Go run this many threads beside those of the guest's processors.
+// A thread in guest code holds one of Go's places (GOMAXPROCS); while there is
+// none free, Go's monitor looks every 20 microseconds for one to take away, which
+// stops the guest thousands of times a second.
+func makeRoom(vcpus int) {
+	if want := vcpus + 2; runtime.GOMAXPROCS(0) < want {
+		runtime.GOMAXPROCS(want)
+	}
 }
 
 func (m *Machine) domainConfig() xen.Config {

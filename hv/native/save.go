@@ -208,21 +208,15 @@ var errEnded = errors.New("the guest has ended")
 
 // state asks the processor's thread for its state.
 func (p *processor) state() (accel.State, error) {
-	type answer struct {
-		state accel.State
-		err   error
-	}
-	done := make(chan answer, 1)
-	p.m.gate.ask(p.id, func() {
-		st, err := p.cpu.State()
-		done <- answer{st, err}
+	var st accel.State
+	err := p.ask(func() (err error) {
+		st, err = p.cpu.State()
+		return err
 	})
-	select {
-	case a := <-done:
-		return a.state, a.err
-	case <-p.m.ended:
-		return accel.State{}, errEnded
+	if err != nil { // st may still be written
+		return accel.State{}, err
 	}
+	return st, nil
 }
 
 // memories are the guest's, in the order of the file.

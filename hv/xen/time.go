@@ -65,14 +65,13 @@ func (d *Domain) Now() uint64 {
 	return d.now()
 }
 
-// Resync starts the clock anew: system time is systemTime now, at whatever the
-// guest's TSC says, which may have jumped over a host's sleep or a restore. The
-// guest's time of day is the host's afterwards.
-func (d *Domain) Resync(systemTime uint64) {
+// Resync is for after the guest's TSC has jumped, and after the host has slept or
+// its date was set: timers wait for what is left of their time, as those of the
+// host stand still in its sleep, and the guest finds the host's time of day.
+func (d *Domain) Resync() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.clock.base, d.clock.offset = d.cfg.TSC(), systemTime
-	d.wall = d.cfg.Wallclock().Add(-time.Duration(systemTime))
+	d.wall = d.cfg.Wallclock().Add(-time.Duration(d.now()))
 	d.writeTimes()
 	for _, v := range d.vcpus {
 		for _, a := range []*alarm{&v.single, &v.periodic, &v.pollTimer} {

@@ -609,12 +609,12 @@ func TestTimers(t *testing.T) {
 		t.Errorf("%d timers after a pause", len(l.timers))
 	}
 	l.want("vCPU that is not there", call(l, 0, &xenabi.SetSingleshotTimer{}, xenabi.HYPERVISOR_vcpu_op, 8, 1), -2)
-	// After a sleep the clock goes on where the host says, and timers with it.
+	// After a sleep timers wait for what is left, and the date is the host's.
 	l.on(0, xenabi.HYPERVISOR_vcpu_op, 7, 0)
 	arm(l.Now()+1e9, 0)
 	at := l.Now()
-	l.tsc += 123456
-	l.Resync(at + 2e9)
+	l.tsc += 2 * hz
+	l.Resync()
 	if l.Now() != at+2e9 || !fired() {
 		t.Errorf("after Resync: %d, want %d", l.Now(), at+2e9)
 	}

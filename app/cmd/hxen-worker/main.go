@@ -29,6 +29,7 @@ import (
 	"github.com/hxen-project/hxen/hv/qemu"
 	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/diskfile"
+	"github.com/hxen-project/hxen/platform/hostclock"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -109,6 +110,10 @@ func serve(dir, run string) error {
 	children := &started{times: map[int]string{}}
 	doors := &doors{}
 	walls := &walls{guest: g, log: log}
+	woken, err := hostclock.Watch()
+	if err != nil {
+		log.Warn("guests' clocks may be wrong after this computer has slept", "err", err)
+	}
 	ready()
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
@@ -124,6 +129,7 @@ func serve(dir, run string) error {
 			return doors.relay(nic, socket, frames, walls.dial, log)
 		},
 		Confine: walls.confine,
+		Woken:   woken,
 	})
 }
 
@@ -196,6 +202,7 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors
 			}
 			return f, nil
 		},
+		Slept: hostclock.Slept,
 		Usage: func(pid int) (time.Duration, uint64, error) {
 			u, err := proc.Use(pid)
 			return u.CPU, u.RSS, err

@@ -87,5 +87,30 @@ func (v *vcpu) writeOffset(offset uint64) error {
 	return nil
 }
 
+// ShiftTSC looks at the offset first: where the host's counter began anew in its
+// sleep, KVM has adjusted it (kvm_arch_hardware_enable in arch/x86/kvm/x86.c).
+func (v *vcpu) ShiftTSC(ticks uint64) error {
+	if err := v.readOffset(); err != nil {
+		return err
+	}
+	if ticks != 0 {
+		var err error
+		if v.vm.offsetAttr {
+			err = v.writeOffset(v.tscOffset.Load() + ticks)
+		} else {
+			err = v.writeTSC(v.TSC() + ticks)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if v.id == 0 {
+		v.vm.mu.Lock()
+		defer v.vm.mu.Unlock()
+		v.vm.offset = v.tscOffset.Load()
+	}
+	return nil
+}
+
 // TSC is the guest's counter now.
 func (v *vcpu) TSC() uint64 { return scaleTSC(rdtsc(), v.vm.ratio) + v.tscOffset.Load() }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -95,6 +96,7 @@ func run(j Job) (r Result) {
 		return r
 	}
 	r.Exits = counter("exits") - before
+	r.Lines = threads(m.pid)
 	go io.Copy(io.Discard, m.console)
 	time.Sleep(time.Second)
 	idle, at := counter("exits"), time.Now()
@@ -186,6 +188,20 @@ func failOnce(j Job) ([]byte, error) {
 		return nil, nil
 	}
 	return []byte(err.Error()), err
+}
+
+// threads tells what each thread of a process has used of the processor.
+func threads(pid int) (lines []string) {
+	all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, dir := range all {
+		ran, _ := os.ReadFile(dir + "/schedstat") // ns on a processor, ns waiting, turns
+		b, _ := os.ReadFile(dir + "/stat")
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if r := strings.Fields(string(ran)); len(r) == 3 && len(f) > 40 {
+			lines = append(lines, fmt.Sprintf("thread %s: %s ns in %s turns; ticks: user %s, system %s, guest %s", filepath.Base(dir), r[0], r[2], f[11], f[12], f[40]))
+		}
+	}
+	return lines
 }
 
 // memory weighs a process without its guest: the largest writable mappings are
