@@ -39,11 +39,40 @@ func (m *Memory) ReadFrom(r io.ReaderAt, off int64, gpa, n uint64) error {
 // it at any time. A pattern that lies across two slots is not seen.
 func (m *Memory) Index(gpa, n uint64, pattern []byte) (found uint64, ok bool) {
 	_ = m.each(gpa, n, func(at uint64, mem []byte) {
-		if i := bytes.Index(mem, pattern); i >= 0 && !ok {
+		if ok {
+			return
+		}
+		if i := index(mem, pattern); i >= 0 {
 			found, ok = gpa+at+uint64(i), true
 		}
 	})
 	return found, ok
+}
+
+// index is bytes.Index for tens of megabytes of code, where bytes.Index looks at
+// every byte several times: it looks at every byte that may be a pattern's last
+// (Horspool's algorithm).
+func index(mem, pattern []byte) int {
+	last := len(pattern) - 1
+	if last < 0 || last > 255 {
+		return bytes.Index(mem, pattern)
+	}
+	var skip [256]uint8 // how far the pattern's end may go on from such a byte; 0: all of it
+	for i, b := range pattern[:last] {
+		skip[b] = uint8(last - i)
+	}
+	for at := last; at < len(mem); {
+		b := mem[at]
+		if b == pattern[last] && bytes.Equal(mem[at-last:at+1], pattern) {
+			return at - last
+		}
+		if n := skip[b]; n != 0 {
+			at += int(n)
+		} else {
+			at += last + 1
+		}
+	}
+	return -1
 }
 
 // Zero clears n bytes at gpa.

@@ -213,7 +213,8 @@ func cutPadded(b []byte, n uint64) (head, rest []byte, ok bool) {
 	return b[:n], b[min((n+3)&^3, uint64(len(b))):], true
 }
 
-// Load reads the kernel into a guest's memory.
+// Load reads the kernel into a guest's memory, which is fresh: what a segment has
+// beyond its file is zero already.
 func (k *Kernel) Load(r io.ReaderAt, mem *guestmem.Memory) error {
 	for _, s := range k.Segments {
 		if !mem.Backed(s.Paddr, s.MemSize) {
@@ -222,9 +223,6 @@ func (k *Kernel) Load(r io.ReaderAt, mem *guestmem.Memory) error {
 	}
 	for _, s := range k.Segments {
 		if err := mem.ReadFrom(r, int64(s.Off), s.Paddr, s.FileSize); err != nil {
-			return fmt.Errorf("load the kernel: %w", err)
-		}
-		if err := mem.Zero(s.Paddr+s.FileSize, s.MemSize-s.FileSize); err != nil {
 			return fmt.Errorf("load the kernel: %w", err)
 		}
 	}

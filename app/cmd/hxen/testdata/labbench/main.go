@@ -102,7 +102,9 @@ func run(j Job) (r Result) {
 	idle, at := counter("exits"), time.Now()
 	time.Sleep(2 * time.Second)
 	r.Idle = float64(counter("exits")-idle) / time.Since(at).Seconds()
-	r.Over, r.Private = memory(m.pid)
+	var lines []string
+	r.Over, r.Private, lines = memory(m.pid)
+	r.Lines = append(r.Lines, lines...)
 	return r
 }
 
@@ -205,20 +207,20 @@ func threads(pid int) (lines []string) {
 }
 
 // memory weighs a process without its guest: the largest writable mappings are
-// the guest's RAM. All in KiB, from proc_pid_smaps(5).
-func memory(pid int) (over, private int64) {
+// the guest's RAM. All in KiB, from proc_pid_smaps(5). What is large is a line.
+func memory(pid int) (over, private int64, lines []string) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
-		return 0, 0
+		return 0, 0, nil
 	}
-	ram := false
+	ram, where := false, ""
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if !strings.HasSuffix(f[0], ":") {
 			from, to, _ := strings.Cut(f[0], "-")
 			a, _ := strconv.ParseUint(from, 16, 64)
 			z, _ := strconv.ParseUint(to, 16, 64)
-			ram = z-a >= 128<<20 && strings.HasPrefix(f[1], "rw")
+			ram, where = z-a >= 128<<20 && strings.HasPrefix(f[1], "rw"), strings.Join(f, " ")
 			continue
 		}
 		n, _ := strconv.ParseInt(f[1], 10, 64)
@@ -228,7 +230,10 @@ func memory(pid int) (over, private int64) {
 			over += n
 		case f[0] == "Anonymous:":
 			private += n
+			if n >= 100 {
+				lines = append(lines, fmt.Sprintf("%d KiB anonymous in %s", n, where))
+			}
 		}
 	}
-	return over, private
+	return over, private, lines
 }
