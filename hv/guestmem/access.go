@@ -75,11 +75,6 @@ func index(mem, pattern []byte) int {
 	return -1
 }
 
-// Zero clears n bytes at gpa.
-func (m *Memory) Zero(gpa, n uint64) error {
-	return m.each(gpa, n, func(_ uint64, mem []byte) { clear(mem) })
-}
-
 // Copy copies n bytes inside the guest. The ranges may not overlap unless
 // they are the same.
 func (m *Memory) Copy(dst, src, n uint64) error {
