@@ -83,7 +83,7 @@ func newLab(t testing.TB, vcpus int, long bool) *lab {
 		},
 		Console:  func(b []byte) { l.console = append(l.console, b...) },
 		Shutdown: func(r uint32) { l.shutdown = append(l.shutdown, r) },
-		Discard:  l.mem.Zero,
+		Discard:  func(gpa, n uint64) error { return l.mem.Write(gpa, make([]byte, n)) },
 	}
 	for range vcpus {
 		v := &fakeVCPU{}
