@@ -3,6 +3,7 @@ package xen
 import (
 	"fmt"
 
+	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
@@ -335,7 +336,8 @@ func (d *Domain) initControl(c *Call, ptr uint64) int64 {
 	switch {
 	case a.VCPU >= uint32(len(d.vcpus)):
 		return -xenabi.XEN_ENOENT
-	case a.Offset > 4096-controlBlock || a.Offset&7 != 0:
+	case a.Offset > 4096-controlBlock || a.Offset&7 != 0,
+		a.ControlGFN > 1<<52 || !d.cfg.Memory.Backed(a.ControlGFN*guestmem.PageSize, guestmem.PageSize):
 		return -xenabi.XEN_EINVAL
 	}
 	return -xenabi.XEN_ENOSYS

@@ -33,6 +33,7 @@ func (d *Domain) schedOpLocked(c *Call) Action {
 	c.Result = 0
 	switch ptr := c.Args[1]; c.Args[0] {
 	case xenabi.SCHEDOP_yield:
+		d.freshTime(v)
 		return Yield
 	case xenabi.SCHEDOP_block:
 		if d.upcallPending(v) {
@@ -68,6 +69,23 @@ func (d *Domain) schedOpLocked(c *Call) Action {
 		c.Result = -xenabi.XEN_ENOSYS
 	}
 	return Continue
+}
+
+// freshTime has the time info in the shared info page begin now. Under Xen it does
+// whenever the vCPU is scheduled, and NetBSD, which leaves it there, waits for its
+// system_time itself to pass, yielding (xen_delay in sys/arch/xen/xen/xen_clock.c).
+// Where a vCPU has registered a place of its own it reads the TSC too, and one
+// beginning for all vCPUs never lets their times differ.
+func (d *Domain) freshTime(v *vcpu) {
+	if v.registered {
+		return
+	}
+	steady, tsc := d.clock, d.cfg.TSC()
+	if tsc > steady.base {
+		d.clock.base, d.clock.offset = tsc, steady.at(tsc)
+	}
+	d.writeTime(v)
+	d.clock = steady
 }
 
 func (d *Domain) pollOp(c *Call, v *vcpu, ptr uint64) Action {

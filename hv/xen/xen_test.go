@@ -228,6 +228,9 @@ func TestLinuxTrace(t *testing.T) {
 	}
 	l.want("init_control", call(l, 0, &xenabi.EvtchnInitControl{ControlGFN: 0x40}, xenabi.HYPERVISOR_event_channel_op, 11), -38)
 	l.want("init_control with a bad offset", call(l, 0, &xenabi.EvtchnInitControl{Offset: 4089}, xenabi.HYPERVISOR_event_channel_op, 11), -22)
+	for _, gfn := range []uint64{1 << 40, 1<<64 - 2} {
+		l.want("init_control without memory", call(l, 0, &xenabi.EvtchnInitControl{ControlGFN: gfn}, xenabi.HYPERVISOR_event_channel_op, 11), -22)
+	}
 	l.setVector(0, 0xf3)
 	l.want("callback", call(l, 0, &xenabi.HVMParam{Domid: xenabi.DOMID_SELF, Value: 1}, xenabi.HYPERVISOR_hvm_op, 0), 0)
 	for index, want := range map[uint32]uint64{1: 0xfc020, 2: uint64(l.StorePort()), 17: 0xfc021, 18: uint64(l.ConsolePort())} {
@@ -1025,4 +1028,29 @@ func FuzzHypercalls(f *testing.F) {
 		}
 		l.carry(2)
 	})
+}
+
+// TestTimePassesForWhoYields is NetBSD's xen_delay: the time info in the shared
+// info page, from which it takes system_time alone.
+func TestTimePassesForWhoYields(t *testing.T) {
+	l := newLab(t, 1, true)
+	l.mapShared()
+	const info = shared<<12 + 32
+	before := l.word(info + 16)
+	l.tsc += 700_000_000
+	l.on(0, xenabi.HYPERVISOR_sched_op, xenabi.SCHEDOP_yield)
+	if passed := l.word(info+16) - before; passed < 699_999_990 || passed > 700_000_000 {
+		t.Errorf("after 700 ms and a yield system_time has grown by %d", passed)
+	}
+	if now := l.word(info + 8); now != l.tsc || l.word(info)&1 != 0 {
+		t.Errorf("the time info begins at the TSC %d, now is %d", now, l.tsc)
+	}
+	// A registered one begins where it did.
+	l.want("register vcpu_info", call(l, 0, &xenabi.RegisterVCPUInfo{MFN: 0x30}, xenabi.HYPERVISOR_vcpu_op, 10, 0), 0)
+	begins := l.word(0x30<<12 + 32 + 8)
+	l.tsc += 1000
+	l.on(0, xenabi.HYPERVISOR_sched_op, xenabi.SCHEDOP_yield)
+	if again := l.word(0x30<<12 + 32 + 8); again != begins {
+		t.Errorf("a registered time info began at %d, and begins at %d after a yield", begins, again)
+	}
 }
