@@ -50,5 +50,24 @@ func (v *vcpu) restoreTSC(tsc uint64) error {
 	return nil
 }
 
+// ShiftTSC looks at the offset anew, and shifts all counters with the first one.
+func (v *vcpu) ShiftTSC(ticks uint64) error {
+	if v.id != 0 {
+		return v.restoreTSC(0)
+	}
+	offset, err := v.vm.measureOffset(0)
+	if err != nil {
+		return err
+	}
+	v.offset.Store(offset)
+	if ticks != 0 {
+		return v.restoreTSC(v.TSC() + ticks)
+	}
+	v.vm.mu.Lock()
+	defer v.vm.mu.Unlock()
+	v.vm.offset = offset
+	return nil
+}
+
 // TSC is the guest's counter now.
 func (v *vcpu) TSC() uint64 { return v.host().RDTSC() + v.offset.Load() }
