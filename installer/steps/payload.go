@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"sync"
 
 	"github.com/hxen-project/hxen/app/text"
@@ -196,7 +195,7 @@ func (p *Payload) copyTo(w io.Writer, f File, prefix string) error {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); n != f.Size || got != f.Sum {
-		return errors.New(text.T("%s in the setup program is damaged; download it again", path.Base(f.Path)))
+		return damaged(f)
 	}
 	return nil
 }
@@ -210,20 +209,38 @@ func (p *Payload) copyAll(w io.Writer, f File, prefix string) (int64, error) {
 		n, err := w.Write(replacePrefix(b, prefix))
 		return int64(n), err
 	}
-	var r io.ReadCloser
-	var err error
 	if f.Self {
-		r, err = os.Open(p.self)
-	} else {
-		r, err = p.zip.Open(FilesDir + f.Path)
+		r, err := os.Open(p.self)
+		if err != nil {
+			return 0, fmt.Errorf("read the payload: %w", err)
+		}
+		defer r.Close()
+		return io.Copy(w, r)
 	}
+	r, err := p.zip.Open(FilesDir + f.Path)
 	if err != nil {
-		return 0, fmt.Errorf("read the payload: %w", err)
+		return 0, damaged(f)
 	}
 	defer r.Close()
-	n, err := io.Copy(w, r)
-	if errors.Is(err, zip.ErrChecksum) || errors.Is(err, zip.ErrFormat) || err != nil && strings.Contains(err.Error(), "flate") {
-		return 0, errors.New(text.T("%s in the setup program is damaged; download it again", path.Base(f.Path)))
+	return io.Copy(w, unpacking{r, f})
+}
+
+func damaged(f File) error {
+	return errors.New(text.T("%s in the setup program is damaged; download it again", path.Base(f.Path)))
+}
+
+// unpacking says of whatever keeps a file from being unpacked that it is damaged:
+// the archive's checksum, or data that no compressor writes.
+type unpacking struct {
+	r io.Reader
+	f File
+}
+
+// Read implements io.Reader.
+func (u unpacking) Read(b []byte) (int, error) {
+	n, err := u.r.Read(b)
+	if err != nil && err != io.EOF {
+		err = damaged(u.f)
 	}
 	return n, err
 }
