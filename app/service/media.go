@@ -107,7 +107,7 @@ func (s *Service) inspect(path string, want disk.Kind) (looked, error) {
 	path = filepath.Clean(path)
 	info, err := disk.Inspect(path)
 	if err != nil {
-		return looked{}, refuse("image", err.Error(), "choose a file that you can read")
+		return looked{}, refuse("image", err.Error(), "choose another file")
 	}
 	if info.Problem != "" {
 		return looked{}, refuse("image", path+": "+info.Problem, "")

@@ -10,8 +10,10 @@ package disk
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -47,6 +49,9 @@ const sector = 512
 // that can be read but not used is no error but has a Problem.
 func Inspect(path string) (Info, error) {
 	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, fmt.Errorf("there is no file %s", path)
+	}
 	if err != nil {
 		return Info{}, fmt.Errorf("look at image: %w", err)
 	}
