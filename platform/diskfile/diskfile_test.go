@@ -70,6 +70,7 @@ func TestReadOnly(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 512), 0o400); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = os.Chmod(path, 0o600) }) // what is read-only cannot be deleted everywhere
 	f, err := Open(path, true)
 	if err != nil {
 		t.Fatal(err)

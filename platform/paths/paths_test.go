@@ -37,8 +37,10 @@ func TestRunDirIsFoundFromTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(first, 0o700); err != nil {
-		t.Fatal(err)
+	if !strings.HasPrefix(first, `\\.\`) { // Windows has pipes, which need no folder
+		if err := os.MkdirAll(first, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// Another environment (a service started at boot) must keep the folder in use.
 	t.Setenv("XDG_RUNTIME_DIR", "")
