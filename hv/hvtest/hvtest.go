@@ -14,6 +14,7 @@ import (
 var parts = map[string][]string{
 	"qemu":    {"qemu-system-x86_64", "qemu-img"},
 	"display": {"Xvfb", "xdotool", "openbox", "import"},
+	"wine":    {"wine", "wineserver"},     // Windows programs run
 	"mingw":   {"x86_64-w64-mingw32-gcc"}, // a C compiler for Windows
 	"images":  {"mmdebstrap", "xorriso", "grub-mkrescue", "dpkg-deb"},
 }

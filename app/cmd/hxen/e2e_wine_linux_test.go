@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hxen-project/hxen/hv/hvtest"
+)
+
+// wine is a Windows of its own, with HXEN's programs in C:\hxen.
+type wine struct {
+	t      *testing.T
+	script string // runs a Windows program
+	env    []string
+	exe    string // hxen.exe
+}
+
+// limit bounds one command: wine is slow to begin, and this computer may be busy.
+const wineLimit = 5 * time.Minute
+
+func newWine(t *testing.T) *wine {
+	t.Helper()
+	hvtest.Require(t, "wine", "mingw")
+	script, err := filepath.Abs(root + "/.ci/wine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := filepath.Join(t.TempDir(), "prefix")
+	w := &wine{t: t, script: script, env: append(os.Environ(), "WINEPREFIX="+prefix, `HXEN_HOME=C:\guests`)}
+	cmd := exec.Command(script, "cmd", "/c", "mkdir", `C:\hxen`)
+	cmd.Env = w.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make a Windows: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { // ends the programs of this Windows alone
+		cmd := exec.Command("wineserver", "-k")
+		cmd.Env = w.env
+		_ = cmd.Run()
+		cmd = exec.Command("wineserver", "-w")
+		cmd.Env = w.env
+		_ = cmd.Run()
+	})
+	dir := filepath.Join(prefix, "drive_c", "hxen")
+	build := exec.Command("go", "build", "-o", dir+"/", "./app/cmd/hxen", "./app/cmd/hxen-worker", "./app/cmd/hxen-netd")
+	build.Dir = root
+	build.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build for Windows: %v\n%s", err, out)
+	}
+	w.exe = filepath.Join(dir, "hxen.exe")
+	return w
+}
+
+// command prepares hxen.exe.
+func (w *wine) command(args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(w.t.Context(), wineLimit)
+	w.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, w.script, append([]string{w.exe}, args...)...)
+	cmd.Env = w.env
+	cmd.WaitDelay = 10 * time.Second // what it has started may hold on to its output
+	return cmd
+}
+
+// run runs hxen.exe and returns what it printed; code is how it must end.
+func (w *wine) run(code int, args ...string) (stdout, stderr string) {
+	w.t.Helper()
+	cmd := w.command(args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != code {
+		w.t.Fatalf("hxen.exe %s: %v\n%s\n%s", strings.Join(args, " "), err, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+// TestWine runs the Windows programs under wine: what they say of the computer,
+// the API over a named pipe, and the service in the service manager. Guests do
+// not run there.
+func TestWine(t *testing.T) {
+	w := newWine(t)
+
+	out, _ := w.run(1, "doctor", "--json")
+	if !strings.Contains(out, "the Windows Hypervisor Platform is not installed") || !strings.Contains(out, "Turn Windows features on or off") {
+		t.Errorf("doctor does not say what is missing: %s", out)
+	}
+	if _, errs := w.run(1, "doctor", "--self-test"); !strings.Contains(errs, "Windows Hypervisor Platform") {
+		t.Errorf("the self-test: %s", errs)
+	}
+
+	// Somebody's service, over the pipe.
+	service := w.command("service")
+	said, err := service.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	service.Stderr = &log
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make([]byte, len("ready"))
+	if _, err := said.Read(ready); err != nil || string(ready) != "ready" {
+		t.Fatalf("the service said %q, %v\n%s", ready, err, log.String())
+	}
+	w.run(0, "new", "one", "--disk-size", "64M", "--memory", "128M")
+	var guests []struct {
+		Name  string `json:"name"`
+		State string `json:"state"`
+	}
+	out, _ = w.run(0, "list", "--json")
+	if err := json.Unmarshal([]byte(out), &guests); err != nil || len(guests) != 1 || guests[0].Name != "one" {
+		t.Errorf("list: %v, %s", err, out)
+	}
+	w.run(0, "rename", "one", "two")
+	if _, errs := w.run(1, "create", "two"); !strings.Contains(errs, "QEMU") {
+		t.Errorf("a guest without QEMU: %s", errs)
+	}
+
+	// The computer's service takes over, and is the computer's to start.
+	w.run(0, "service", "install")
+	if out, _ := w.run(0, "service", "status"); !strings.Contains(out, "run") {
+		t.Errorf("status: %s", out)
+	}
+	if out, _ := w.run(0, "list"); !strings.Contains(out, "two") {
+		t.Errorf("the installed service does not serve the store: %s", out)
+	}
+	w.run(0, "service", "restart")
+	w.run(0, "service", "stop")
+	w.run(0, "service", "start")
+	if out, _ := w.run(0, "list"); !strings.Contains(out, "two") {
+		t.Errorf("the started service does not serve the store: %s", out)
+	}
+	w.run(0, "remove", "two")
+	w.run(0, "service", "uninstall")
+	w.run(1, "service", "status")
+	_ = service.Wait()
+}
