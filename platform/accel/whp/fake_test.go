@@ -21,7 +21,8 @@ type fake struct {
 	cancel     chan struct{}
 	absent     map[uint64]uint32 // pages of linear addresses that do not translate, and why
 	interrupts []interruptControl
-	tsc        uint64
+	tsc        uint64                 // the host's
+	offset     uint64                 // of the guest's
 	platform   map[uint32]cpuidOutput // what the platform tells of leaves; nil: an old one
 	lapic      []byte
 	xsave      []byte
@@ -125,7 +126,7 @@ func (f *fake) GetVirtualProcessorRegisters(_ partition, vp uint32, names []uint
 		}
 		values[i] = f.regs[vp][n]
 		if n == WHvX64RegisterTsc {
-			values[i].low = f.tsc + 1000
+			values[i].low = f.tsc + f.offset
 		}
 	}
 	return nil
@@ -137,6 +138,9 @@ func (f *fake) SetVirtualProcessorRegisters(_ partition, vp uint32, names []uint
 	}
 	for i, n := range names {
 		f.regs[vp][n] = values[i]
+		if n == WHvX64RegisterTsc {
+			f.offset = values[i].low - f.tsc
+		}
 	}
 	return nil
 }

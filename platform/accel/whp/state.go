@@ -93,8 +93,10 @@ func (v *vcpu) SetState(st accel.State) error {
 	if err != nil {
 		return fmt.Errorf("restore processor %d: %w", v.id, err)
 	}
-	if err := v.restoreTSC(s.tsc); err != nil {
-		return err
+	if v.id == 0 {
+		if err := v.vm.setTSC(func(uint64) uint64 { return s.tsc }); err != nil {
+			return err
+		}
 	}
 	v.known = false
 	one := make([]value, 1)

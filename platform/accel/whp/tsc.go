@@ -1,73 +1,58 @@
 package whp
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // measureOffset learns what the platform adds to the host's TSC: the guest's is
 // read between two looks at the host's, and the closest pair counts.
-func (m *vm) measureOffset(vp uint32) (uint64, error) {
+func (m *vm) measureOffset() error {
 	var offset uint64
 	best := ^uint64(0)
 	for range 16 {
 		before := m.h.host.RDTSC()
-		guest, err := m.get(vp, WHvX64RegisterTsc)
+		guest, err := m.get(0, WHvX64RegisterTsc)
 		after := m.h.host.RDTSC()
 		if err != nil {
-			return 0, fmt.Errorf("read the guest's TSC: %w", err)
+			return fmt.Errorf("read the guest's TSC: %w", err)
 		}
 		if d := after - before; d < best {
 			best, offset = d, guest-(before+d/2)
 		}
 	}
-	return offset, nil
+	m.offset.Store(offset)
+	return nil
 }
 
-// restoreTSC has the counters of all processors go on together from where the
-// first one was. Time stands still for the partition meanwhile.
-func (v *vcpu) restoreTSC(tsc uint64) error {
-	v.vm.mu.Lock()
-	defer v.vm.mu.Unlock()
-	if v.id != 0 {
-		v.offset.Store(v.vm.offset)
-		return nil
-	}
-	held := v.host().SuspendPartitionTime(v.vm.part) == nil // missing before Windows 10 1903
-	for id := range v.vm.vcpus {
-		if err := v.vm.set(uint32(id), WHvX64RegisterTsc, tsc); err != nil {
-			return fmt.Errorf("set the guest's TSC: %w", err)
-		}
+// setTSC has the counters of all processors go on together from what next makes
+// of the first one's. Time stands still for the partition meanwhile.
+func (m *vm) setTSC(next func(now uint64) uint64) error {
+	held := m.h.host.SuspendPartitionTime(m.part) == nil // missing before Windows 10 1903
+	now, err := m.get(0, WHvX64RegisterTsc)
+	to := next(now)
+	for id := 0; err == nil && id < m.vcpus; id++ {
+		err = m.set(uint32(id), WHvX64RegisterTsc, to)
 	}
 	if held {
-		if err := v.host().ResumePartitionTime(v.vm.part); err != nil {
-			return fmt.Errorf("let the guest's time go on: %w", err)
-		}
+		err = errors.Join(err, m.h.host.ResumePartitionTime(m.part))
 	}
-	offset, err := v.vm.measureOffset(0)
 	if err != nil {
-		return err
+		return fmt.Errorf("set the guest's TSC: %w", err)
 	}
-	v.vm.offset = offset
-	v.offset.Store(offset)
-	return nil
+	return m.measureOffset()
 }
 
-// ShiftTSC looks at the offset anew, and shifts all counters with the first one.
+// ShiftTSC shifts all counters when processor 0 is asked to.
 func (v *vcpu) ShiftTSC(ticks uint64) error {
 	if v.id != 0 {
-		return v.restoreTSC(0)
+		return nil
 	}
-	offset, err := v.vm.measureOffset(0)
-	if err != nil {
-		return err
+	if ticks == 0 {
+		return v.vm.measureOffset()
 	}
-	v.offset.Store(offset)
-	if ticks != 0 {
-		return v.restoreTSC(v.TSC() + ticks)
-	}
-	v.vm.mu.Lock()
-	defer v.vm.mu.Unlock()
-	v.vm.offset = offset
-	return nil
+	return v.vm.setTSC(func(now uint64) uint64 { return now + ticks })
 }
 
 // TSC is the guest's counter now.
-func (v *vcpu) TSC() uint64 { return v.host().RDTSC() + v.offset.Load() }
+func (v *vcpu) TSC() uint64 { return v.vm.h.host.RDTSC() + v.vm.offset.Load() }

@@ -28,7 +28,6 @@ type vcpu struct {
 
 	kicked   atomic.Bool   // leave Run with Interrupted
 	callback atomic.Uint32 // vector to inject past the LAPIC, with bit 8 set; 0 is none
-	offset   atomic.Uint64 // of the TSC
 }
 
 func (m *vm) NewVCPU(id int, ids []accel.CPUID) (accel.VCPU, error) {
@@ -39,7 +38,6 @@ func (m *vm) NewVCPU(id int, ids []accel.CPUID) (accel.VCPU, error) {
 	}
 	m.taken[id] = true
 	v := &vcpu{vm: m, id: uint32(id), ids: ids, exit: &runExit{}, values: make([]value, len(regNames)), few: make([]value, 8)}
-	v.offset.Store(m.offset)
 	return v, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hxen-project/hxen/hv/accel"
 )
@@ -25,11 +26,11 @@ type vm struct {
 	vcpus  int
 	msrs   map[uint32]bool // routed to the handler
 	x2apic bool
+	offset atomic.Uint64 // of the guest's TSC, one for all processors
 
 	mu     sync.RWMutex
 	slots  []slot // guarded by mu; by address
 	taken  []bool // guarded by mu; by processor
-	offset uint64 // guarded by mu; of the guest's TSC
 	closed bool   // guarded by mu
 }
 
@@ -84,9 +85,7 @@ func (m *vm) setUp(c accel.Config) error {
 	if c.TSCHz != 0 {
 		m.caps.TSCHz = c.TSCHz
 	}
-	var err error
-	m.offset, err = m.measureOffset(0)
-	return err
+	return m.measureOffset()
 }
 
 // configure sets what must be set before the partition is there.

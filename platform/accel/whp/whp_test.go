@@ -479,6 +479,13 @@ func TestState(t *testing.T) {
 	if tsc == 0 || other.f.regs[1][WHvX64RegisterTsc].low != tsc || !slices.Equal(other.f.log[len(other.f.log)-2:], []string{"suspend", "resume"}) {
 		t.Errorf("TSC %d and %d, %q", tsc, other.f.regs[1][WHvX64RegisterTsc].low, other.f.log)
 	}
+	before := other.v.TSC()
+	if err := errors.Join(other.v.ShiftTSC(0), other.v.ShiftTSC(1e9)); err != nil {
+		t.Error(err)
+	}
+	if d := other.v.TSC() - before; d < 1e9 || d > 2e9 {
+		t.Errorf("shifted by %d", d)
+	}
 	for _, wrong := range []accel.State{{Backend: "kvm", Data: s.Data}, {Backend: s.Backend}, {Backend: s.Backend, Data: s.Data[:len(s.Data)/2]}} {
 		if other.v.SetState(wrong) == nil {
 			t.Errorf("a state of %q with %d bytes was taken", wrong.Backend, len(wrong.Data))
