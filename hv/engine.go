@@ -102,6 +102,15 @@ type (
 		// SetVCPUs has the guest use the first n of the Spec's processors.
 		SetVCPUs(ctx context.Context, n int) error
 	}
+	// Plugger plugs disks and network cards into a running guest, and has it let go
+	// of them: who detaches waits for that until ctx ends, and the device stays then.
+	Plugger interface {
+		AttachDisk(ctx context.Context, d Disk) error
+		DetachDisk(ctx context.Context, uuid string) error
+		// AttachNIC connects the card to a socket as Host.NICs has them.
+		AttachNIC(ctx context.Context, n NIC, socket string) error
+		DetachNIC(ctx context.Context, uuid string) error
+	}
 	// Agent asks the guest's own agent about the guest.
 	Agent interface {
 		GuestInfo(context.Context) (GuestInfo, error)

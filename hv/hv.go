@@ -47,6 +47,7 @@ const (
 	OpSendKeys      Operation = "send_sysrq"
 	OpMemoryLive    Operation = "changing_dynamic_range"
 	OpVCPUsLive     Operation = "changing_VCPUs_live"
+	OpPlug          Operation = "changing_devices"
 	OpClone         Operation = "clone"
 	OpCheckpoint    Operation = "checkpoint"
 	OpTemplate      Operation = "make_into_template"
@@ -73,6 +74,7 @@ var operations = []struct {
 	{OpVCPUsLive, []PowerState{Running}},
 	{OpConfigure, []PowerState{Halted}},
 	{OpRename, []PowerState{Halted, Running, Paused, Suspended}},
+	{OpPlug, []PowerState{Halted, Running, Paused}},
 	{OpCheckpoint, []PowerState{Running, Paused}},
 	{OpClone, []PowerState{Halted, Suspended}},
 	{OpTemplate, []PowerState{Halted, Suspended}},

@@ -134,6 +134,8 @@ const (
 	ErrAuthFailed             = "SESSION_AUTHENTICATION_FAILED"
 	ErrPermissionDenied       = "PERMISSION_DENIED"                 // text
 	ErrVMBadPowerState        = "VM_BAD_POWER_STATE"                // ref, expected, actual
+	ErrDeviceAttached         = "DEVICE_ALREADY_ATTACHED"           // VBD or VIF
+	ErrDeviceDetached         = "DEVICE_ALREADY_DETACHED"           // likewise
 	ErrVMIsTemplate           = "VM_IS_TEMPLATE"                    // vm, operation
 	ErrOperationNotAllowed    = "OPERATION_NOT_ALLOWED"             // text
 	ErrOtherOperation         = "OTHER_OPERATION_IN_PROGRESS"       // class, ref

@@ -158,6 +158,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such guest, 130 cancelled.`),
 	add("run", a.powerCommands()...)
 	add("guest", a.templateCommand(), a.cloneCommand())
 	add("run", a.memSetCommand(), a.vcpuSetCommand())
+	add("run", a.plugCommands()...)
 	add("run", a.consoleCommand(), a.vncviewerCommand(), a.screenshotCommand(), a.cdInsertCommand(), a.cdEjectCommand())
 	add("host", a.infoCommand(), a.doctorCommand(), a.serviceCommand(), a.autostartCommand(), a.versionCommand())
 	root.SetCompletionCommandGroupID("host")

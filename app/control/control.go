@@ -54,6 +54,8 @@ const (
 	VerbStream     = "stream"      // Stream -> nothing; then raw bytes
 	VerbScreenshot = "screenshot"  // nothing -> Screenshot
 	VerbResize     = "resize"      // Resize -> nothing
+	VerbAttach     = "attach"      // Attach -> nothing
+	VerbDetach     = "detach"      // Detach -> nothing; the guest lets go, or the error says that it does not
 )
 
 // Verbs of netd.
@@ -139,6 +141,17 @@ type (
 	Subscribe struct {
 		Since uint64 `json:"since"` // sequence number of the last event seen; 0 for all that are kept
 	}
+	// Attach is one of both.
+	Attach struct {
+		Disk   *hv.Disk `json:"disk,omitempty"`
+		NIC    *hv.NIC  `json:"nic,omitempty"`
+		Frames string   `json:"frames,omitempty"` // the card's network's frames socket
+	}
+	Detach struct {
+		UUID string        `json:"uuid"` // of the disk or card
+		NIC  bool          `json:"nic,omitempty"`
+		Wait time.Duration `json:"wait"` // how long the guest may take
+	}
 	// Screenshot is a PNG picture.
 	Screenshot struct {
 		PNG []byte `json:"png"`
@@ -150,6 +163,14 @@ const (
 	StreamRFB   = "rfb"
 	StreamVT100 = "vt100"
 )
+
+// Grant is what paths.Guest.Grant holds: a file that a worker which can open none any
+// more may have for a disk or a drive. The service writes it, and takes it away again
+// when the worker has answered.
+type Grant struct {
+	Path  string `json:"path"` // absolute
+	Write bool   `json:"write,omitempty"`
+}
 
 // Event is one message of the event stream. Kind "exit" is a worker's last.
 type Event struct {

@@ -92,6 +92,7 @@ func (s *Service) running(g *guest, l *link, st control.Status) {
 	}
 	g.link, g.active, g.domid, g.power = l, true, st.DomID, st.State
 	l.taken, l.progress = true, nil
+	g.unplugged = missing(g.spec, st.Spec)
 	st.Spec, g.status = nil, st
 	for _, e := range l.early {
 		s.happened(g, l, e)

@@ -289,6 +289,23 @@ func (w *fakeWorker) Handle(_ context.Context, verb string, params json.RawMessa
 				d.VDI, d.Path, d.Format = m.Disk.VDI, m.Disk.Path, m.Disk.Format
 			}
 		}
+	case control.VerbAttach:
+		var a control.Attach
+		json.Unmarshal(params, &a)
+		if a.Disk != nil {
+			b, _ := os.ReadFile(w.files.Grant())
+			var grant control.Grant
+			if json.Unmarshal(b, &grant) != nil || grant.Path != a.Disk.Path {
+				return nil, fmt.Errorf("the disk %s is not granted: %s", a.Disk.Path, b)
+			}
+			w.status.Spec.Disks = append(w.status.Spec.Disks, *a.Disk)
+		} else {
+			w.status.Spec.NICs = append(w.status.Spec.NICs, *a.NIC)
+		}
+	case control.VerbDetach:
+		if strings.Contains(w.status.Spec.Name, "clinging") {
+			return nil, errors.New("the guest does not let go of it")
+		}
 	case control.VerbScreenshot:
 		return control.Screenshot{PNG: []byte("\x89PNG picture")}, nil
 	case control.VerbGuestInfo:

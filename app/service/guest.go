@@ -45,6 +45,8 @@ type guest struct {
 	info     *hv.GuestInfo            // what its agent last said
 	infoAt   time.Time                // when it said so
 	samples  samples
+	// unplugged are disks and cards of the settings that the run does not have.
+	unplugged map[string]bool
 
 	savedAt   time.Time // of a suspended guest's state
 	savedSize int64     // likewise, in bytes
@@ -55,7 +57,7 @@ func newGuest(f *found, run string) *guest {
 	g := &guest{
 		uuid: f.uuid, dir: f.dir, files: paths.GuestDir(f.dir, run),
 		name: f.name, spec: f.spec, problem: f.problem, images: f.images,
-		power: hv.Halted, domid: -1, ops: map[api.Ref]hv.Operation{},
+		power: hv.Halted, domid: -1, ops: map[api.Ref]hv.Operation{}, unplugged: map[string]bool{},
 	}
 	if f.last != nil {
 		g.last, g.seen = f.last.Exit, f.last.DomID

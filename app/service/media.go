@@ -256,7 +256,10 @@ func (s *Service) changeMedia(ctx context.Context, g *guest, drive hv.Disk, task
 	runs := g.link != nil
 	s.mu.Unlock()
 	if runs {
-		if err := s.call(ctx, g, control.VerbMedia, control.Media{Drive: drive.UUID, Disk: drive}, nil); err != nil {
+		err := s.granted(g, drive.Path, false, func() error {
+			return s.call(ctx, g, control.VerbMedia, control.Media{Drive: drive.UUID, Disk: drive}, nil)
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,7 @@ func (s *Service) register(srv *rpc.Server) {
 	s.registerPower(srv)
 	s.registerSuspend(srv)
 	s.registerClone(srv)
+	s.registerPlug(srv)
 	s.registerTrash(srv)
 	s.registerFields(srv)
 	s.registerPlugin(srv)

@@ -159,6 +159,16 @@ func (s *Service) claimDisks(g *guest, spec *hv.Spec) error {
 	mine := openDisks(g.dir, spec)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.disksFree(g, mine); err != nil {
+		return err
+	}
+	g.active = true
+	g.notice, g.leases, g.info, g.samples = "", nil, nil, samples{} // of the run before
+	return nil
+}
+
+// disksFree says who else uses one of a guest's disks. s.mu is held.
+func (s *Service) disksFree(g *guest, mine []openDisk) error {
 	for _, other := range s.guests {
 		saved := other.power == hv.Suspended // it goes on with the disks as it left them
 		if other == g || !other.active && !saved || other.spec == nil {
@@ -175,8 +185,6 @@ func (s *Service) claimDisks(g *guest, spec *hv.Spec) error {
 			}
 		}
 	}
-	g.active = true
-	g.notice, g.leases, g.info, g.samples = "", nil, nil, samples{} // of the run before
 	return nil
 }
 

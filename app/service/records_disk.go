@@ -13,7 +13,7 @@ import (
 func (s *Service) vbdRecord(g *guest, i int, d hv.Disk) api.VBD {
 	v := api.VBD{
 		UUID: d.UUID, VM: g.ref(), VDI: api.RefOf(d.VDI), Device: deviceName(i), Userdevice: strconv.Itoa(i),
-		Mode: "RW", Type: "Disk", Empty: d.Path == "", CurrentlyAttached: g.link != nil, Metrics: api.NullRef,
+		Mode: "RW", Type: "Disk", Empty: d.Path == "", CurrentlyAttached: g.attached(d.UUID), Metrics: api.NullRef,
 		Bootable: i == 0,
 	}
 	if d.Mode == hv.ReadOnly {

@@ -19,10 +19,12 @@ type Door struct {
 
 var errDoor = errors.New("the network card's socket is closed")
 
-// NewDoor owns the socket.
+// NewDoor owns the socket; nil is none, for a process that cannot make any.
 func NewDoor(socket net.Listener) *Door {
 	d := &Door{socket: socket, conns: make(chan net.Conn), closed: make(chan struct{})}
-	go d.watch()
+	if socket != nil {
+		go d.watch()
+	}
 	return d
 }
 
@@ -74,8 +76,16 @@ func (d *Door) Dial(ctx context.Context) (net.Conn, error) {
 // Close is net.Listener's.
 func (d *Door) Close() error {
 	d.once.Do(func() { close(d.closed) })
+	if d.socket == nil {
+		return nil
+	}
 	return d.socket.Close()
 }
 
 // Addr is net.Listener's.
-func (d *Door) Addr() net.Addr { return d.socket.Addr() }
+func (d *Door) Addr() net.Addr {
+	if d.socket == nil {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	return d.socket.Addr()
+}

@@ -83,6 +83,7 @@ type Worker struct {
 	machine  hv.Machine
 	console  *console
 	relays   map[string]NetRelay // by NIC uuid
+	cards    int                 // the highest number of a card's socket
 	launched bool                // a launch was asked for, at most once
 	unsave   bool                // the saved state that the guest went on from is still there
 	saving   context.CancelFunc  // ends the save under way; nil if there is none
@@ -202,6 +203,10 @@ func (w *Worker) Handle(ctx context.Context, verb string, params json.RawMessage
 		return screenshot(ctx, m)
 	case control.VerbResize:
 		return nil, resize(ctx, m, params)
+	case control.VerbAttach:
+		return nil, w.attach(ctx, m, params)
+	case control.VerbDetach:
+		return nil, w.detach(ctx, m, params)
 	case control.VerbGuestInfo:
 		return guestInfo(ctx, m)
 	}
@@ -292,6 +297,9 @@ func (w *Worker) start(ctx context.Context, l control.Launch) (control.Status, e
 	for i := range l.Spec.NICs {
 		host.NICs = append(host.NICs, w.opt.NICSocket(i))
 	}
+	w.mu.Lock()
+	w.cards = len(l.Spec.NICs) - 1
+	w.mu.Unlock()
 	if err := w.startRelays(l, host.NICs); err != nil {
 		return control.Status{}, err
 	}

@@ -50,7 +50,10 @@ func TestLab(t *testing.T) {
 				"linux-image-6.12-cloud-amd64", "linux-image-6.12-amd64", "linux-image-6.12-rt-amd64"}
 		}
 		t.Run(kernel, func(t *testing.T) {
-			files := map[string]string{"bin/hxen-netd": program(t, "./app/cmd/hxen-netd")}
+			files := map[string]string{}
+			for _, p := range []string{"hxen", "hxen-worker", "hxen-netd"} {
+				files["bin/"+p] = program(t, "./app/cmd/"+p)
+			}
 			addGuest(t, files, "0-own", kernel)
 			for _, g := range guests {
 				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
@@ -67,17 +70,20 @@ func TestLab(t *testing.T) {
 	}
 }
 
-// TestSaves saves and restores one guest for hours.
-func TestSaves(t *testing.T) {
+// TestSaves saves and restores one guest for hours, TestClones makes many clones.
+func TestSaves(t *testing.T)  { longLab(t, "^TestSaves$") }
+func TestClones(t *testing.T) { longLab(t, "^(TestClones|TestGuestIdleClones)$") }
+
+func longLab(t *testing.T, tests string) {
 	if os.Getenv("HXEN_LONG") == "" {
 		t.Skip("make test-save runs it; TestLab has the short form")
 	}
 	hvtest.RequireLab(t)
 	const kernel = "linux-image-cloud-amd64"
-	files := map[string]string{}
+	files := map[string]string{"bin/hxen-netd": program(t, "./app/cmd/hxen-netd")}
 	addGuest(t, files, "0-own", kernel)
 	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour}, Binaries: []hvtest.LabBinary{
-		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", "^TestSaves$"}, Timeout: 4 * time.Hour},
+		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", tests}, Timeout: 4 * time.Hour},
 	}}.Run(t)
 }
 

@@ -1,12 +1,6 @@
 package native
 
-import (
-	"context"
-	"fmt"
-	gonet "net"
-
-	"github.com/hxen-project/hxen/hv/backend/net"
-)
+import "fmt"
 
 // openCards opens the guest's network cards.
 func (g *Guest) openCards() error {
@@ -15,10 +9,9 @@ func (g *Guest) openCards() error {
 			return staged(stageNetwork, fmt.Errorf("card %s has no socket to its network", nic.MAC), "")
 		}
 		socket := g.host.NICs[i]
-		g.config.Devices = append(g.config.Devices, net.New(net.Config{
-			ID: g.places[nic.UUID], NIC: nic, Log: g.host.Log,
-			Dial: func(ctx context.Context) (gonet.Conn, error) { return g.host.Dial(ctx, socket) },
-		}))
+		card := g.newCard(g.places[nic.UUID], nic, socket)
+		g.cards[nic.UUID] = card
+		g.config.Devices = append(g.config.Devices, card)
 	}
 	return nil
 }

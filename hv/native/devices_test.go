@@ -1,6 +1,7 @@
 package native
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -52,5 +53,44 @@ func TestDevices(t *testing.T) {
 	stub.refuse = errors.New("no such file")
 	if _, err := Start(&hvtest.FakeAccel{Programs: map[uint64]func(*hvtest.FakeCPU){entry: (*hvtest.FakeCPU).Halt}}, config); err == nil || !strings.Contains(err.Error(), "device 0: no such file") {
 		t.Errorf("a machine without its device: %v", err)
+	}
+}
+
+// TestPlug: a running machine gets a device, and gives it back.
+func TestPlug(t *testing.T) {
+	m := start(t, testConfig(t, nil), (*hvtest.FakeCPU).Halt)
+	stub := &stubDevice{}
+	if err := m.plug(stub); err != nil {
+		t.Fatal(err)
+	}
+	const node = "/local/domain/0/backend/vstub/1/3/what"
+	if got, err := m.client.Read(node); err != nil || got != "stub" {
+		t.Errorf("the device says %q, %v", got, err)
+	}
+	const front = "/local/domain/1/device/vstub/3/state"
+	if err := m.client.Write(front, "4"); err != nil { // it is in use
+		t.Fatal(err)
+	}
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.unplug(short, stub); !errors.Is(err, errHeld) {
+		t.Errorf("a device in use: %v", err)
+	}
+	if err := m.client.Write(front, "6"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.unplug(t.Context(), stub); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.client.Read(node); err == nil {
+		t.Error("the device is still there")
+	}
+	if err := m.unplug(t.Context(), stub); !errors.Is(err, hv.ErrUnavailable) {
+		t.Errorf("a device that is gone: %v", err)
+	}
+	m.end(hv.ExitDestroyed, nil)
+	wait(t, m)
+	if err := m.plug(stub); !errors.Is(err, hv.ErrUnavailable) {
+		t.Errorf("into a machine that has ended: %v", err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hxen-project/hxen/hv"
@@ -23,10 +25,7 @@ func (g *Guest) openDisks(ctx context.Context) error {
 		if err != nil {
 			return staged(stageDisk, err, "")
 		}
-		disk := blk.New(blk.Config{
-			Index: g.places[d.UUID], UUID: d.UUID, ReadOnly: d.Mode == hv.ReadOnly, CD: d.IsCD(),
-			Log: g.host.Log, Event: g.events.Put, Full: func() { go g.pauseFull(d.UUID) },
-		}, file)
+		disk := g.newDisk(g.places[d.UUID], d, file)
 		g.disks[d.UUID] = disk
 		g.bootsFrom(d, file)
 		g.config.Devices = append(g.config.Devices, disk)
@@ -46,8 +45,10 @@ func (g *Guest) openImage(ctx context.Context, i int, d hv.Disk) (hv.DiskFile, e
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(g.host.Dir, path)
 	}
-	if err := qemu.CheckImage(g.host.Dir, g.host.Base, d); err != nil {
-		return nil, err
+	if g.isolation == "" { // who is isolated opens nothing by himself
+		if err := qemu.CheckImage(g.host.Dir, g.host.Base, d); err != nil {
+			return nil, err
+		}
 	}
 	if g.host.OpenDisk == nil {
 		return nil, fmt.Errorf("open %s: this program opens no disks: %w", path, hv.ErrUnsupported)
@@ -95,7 +96,10 @@ func (g *Guest) pauseFull(disk string) {
 
 // retryDisks lets requests go on that found no room.
 func (g *Guest) retryDisks() {
-	for _, d := range g.disks {
+	g.mu.Lock()
+	disks := slices.Collect(maps.Values(g.disks))
+	g.mu.Unlock()
+	for _, d := range disks {
 		d.Retry()
 	}
 }
@@ -107,11 +111,14 @@ func (g *Guest) ChangeMedia(ctx context.Context, drive string, media hv.Disk) er
 		return err
 	}
 	i := -1
+	g.mu.Lock()
+	disk := g.disks[drive]
 	for k, d := range g.spec.Disks {
 		if d.UUID == drive && d.IsCD() {
 			i = k
 		}
 	}
+	g.mu.Unlock()
 	if i < 0 {
 		return fmt.Errorf("change the medium: the guest has no CD drive %s: %w", drive, hv.ErrUnavailable)
 	}
@@ -126,7 +133,7 @@ func (g *Guest) ChangeMedia(ctx context.Context, drive string, media hv.Disk) er
 	if err != nil {
 		return fmt.Errorf("insert the medium: %w", err)
 	}
-	if err := g.disks[drive].Change(file); err != nil {
+	if err := disk.Change(file); err != nil {
 		return fmt.Errorf("change the medium: %w", err)
 	}
 	g.mu.Lock()

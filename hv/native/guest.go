@@ -12,6 +12,7 @@ import (
 	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/backend/blk"
 	"github.com/hxen-project/hxen/hv/backend/fb"
+	"github.com/hxen-project/hxen/hv/backend/net"
 	"github.com/hxen-project/hxen/hv/bootdisk"
 	"github.com/hxen-project/hxen/hv/xen"
 )
@@ -26,9 +27,8 @@ type Guest struct {
 	files     []*os.File
 	events    *hv.EventQueue
 	line      *line
-	disks     map[string]*blk.Disk // by uuid; fixed once the devices are open
-	screen    *fb.Screen           // nil: the guest has none
-	isolation string               // fixed before the guest begins
+	screen    *fb.Screen // nil: the guest has none
+	isolation string     // fixed before the guest begins
 	gone      chan struct{}
 	reason    hv.ExitReason // valid after gone
 	fault     error         // valid after gone
@@ -41,12 +41,14 @@ type Guest struct {
 	boot      []io.Closer
 
 	mu        sync.Mutex
-	places    map[string]int    // guarded by mu; the guest's numbers of its disks and cards, by uuid
-	media     map[string]string // guarded by mu; paths that are in CD drives now instead of the Spec's, by the disk's uuid
-	machine   *Machine          // guarded by mu; the present one
-	resets    bool              // guarded by mu; its end is our reset
-	destroyed bool              // guarded by mu; there shall be no other
-	finished  bool              // guarded by mu; there will be no other
+	disks     map[string]*blk.Disk // guarded by mu; by uuid
+	cards     map[string]*net.Card // guarded by mu; by uuid
+	places    map[string]int       // guarded by mu; the guest's numbers of its disks and cards, by uuid
+	media     map[string]string    // guarded by mu; paths that are in CD drives now instead of the Spec's, by the disk's uuid
+	machine   *Machine             // guarded by mu; the present one
+	resets    bool                 // guarded by mu; its end is our reset
+	destroyed bool                 // guarded by mu; there shall be no other
+	finished  bool                 // guarded by mu; there will be no other
 }
 
 var (
@@ -59,7 +61,7 @@ var (
 func newGuest(s hv.Spec, h hv.Host) *Guest {
 	g := &Guest{
 		spec: s, host: h, events: hv.NewEventQueue(), line: newLine(),
-		disks: map[string]*blk.Disk{}, gone: make(chan struct{}), media: map[string]string{}, places: map[string]int{},
+		disks: map[string]*blk.Disk{}, cards: map[string]*net.Card{}, gone: make(chan struct{}), media: map[string]string{}, places: map[string]int{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
@@ -149,7 +151,9 @@ func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
 	if reason := g.mayRestart(); reason != "" {
 		return reason, nil
 	}
+	g.mu.Lock()
 	c := g.config
+	g.mu.Unlock()
 	if g.spec.Boot.Kernel == "" {
 		err := g.loadFromDisk(g.ctx, &c)
 		defer g.closeBoot()
@@ -167,6 +171,7 @@ func (g *Guest) restart(old *Machine) (hv.ExitReason, error) {
 		return hv.ExitFailed, errors.New("restart the guest: its kernel could not be opened when it was restored")
 	}
 	c.Hold = old.gate.held()
+	c.Devices = g.config.Devices // some may have come or gone meanwhile
 	m, err := Start(g.hyp, c)
 	if err != nil {
 		return hv.ExitFailed, fmt.Errorf("restart the guest: %w", err)
@@ -298,7 +303,10 @@ func (g *Guest) Stats(context.Context) (hv.Stats, error) {
 		return hv.Stats{}, err
 	}
 	s := hv.Stats{Memory: g.spec.Memory - m.domain.Returned(), Disks: map[string]hv.DiskStats{}, NICs: map[string]hv.NICStats{}}
-	for _, d := range g.config.Devices {
+	g.mu.Lock()
+	devices := g.config.Devices
+	g.mu.Unlock()
+	for _, d := range devices {
 		d.Count(&s)
 	}
 	if g.host.Usage != nil {

@@ -28,11 +28,19 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if dir := os.Getenv("DIALER_TEST_DIR"); dir != "" {
-		err := ServeDialer(os.NewFile(3, "pair"), func(path string) (net.Conn, error) {
-			if filepath.Dir(path) != dir {
-				return nil, errors.New("this is no network's socket")
-			}
-			return net.Dial("unix", path)
+		err := ServeDialer(os.NewFile(3, "pair"), Doors{
+			Dial: func(path string) (net.Conn, error) {
+				if filepath.Dir(path) != dir {
+					return nil, errors.New("this is no network's socket")
+				}
+				return net.Dial("unix", path)
+			},
+			Open: func(path string, write bool) (*os.File, error) {
+				if path != filepath.Join(dir, "granted") || write {
+					return nil, errors.New("this is not granted")
+				}
+				return os.Open(path)
+			},
 		})
 		fmt.Println(err)
 		os.Exit(0)
@@ -279,10 +287,26 @@ func TestDialer(t *testing.T) {
 	for path, want := range map[string]string{
 		"/etc/passwd":                     "this is no network's socket",
 		filepath.Join(dir, "absent"):      "no such file",
-		strings.Repeat("a", maxMessage+1): "no socket has such a path",
+		strings.Repeat("a", maxMessage+1): "is too long",
 	} {
 		if _, err := d.Dial(t.Context(), path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("dial %.20s: %v", path, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "granted"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := d.Open(t.Context(), filepath.Join(dir, "granted"), false); err != nil {
+		t.Error(err)
+	} else {
+		if b, err := io.ReadAll(f); err != nil || string(b) != "content" {
+			t.Errorf("a granted file holds %q, %v", b, err)
+		}
+		f.Close()
+	}
+	for path, write := range map[string]bool{"/etc/passwd": false, filepath.Join(dir, "granted"): true} {
+		if _, err := d.Open(t.Context(), path, write); err == nil || !strings.Contains(err.Error(), "not granted") {
+			t.Errorf("open %s: %v", path, err)
 		}
 	}
 	if c, err := d.Dial(t.Context(), filepath.Join(dir, "socket")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,7 +15,7 @@ import (
 )
 
 // pair is one end of a pair of sockets that keeps messages apart: a question is a
-// path, the answer a descriptor or a sentence.
+// letter and a path, the answer a descriptor or a sentence.
 type pair struct {
 	mu   sync.Mutex // one question at a time
 	conn *net.UnixConn
@@ -23,7 +24,7 @@ type pair struct {
 const (
 	maxMessage = 4096
 	// askTime bounds a question without a deadline: dialling a local socket that
-	// anybody serves takes no time.
+	// anybody serves, or opening a file, takes no time.
 	askTime = 30 * time.Second
 )
 
@@ -62,14 +63,22 @@ func unixConn(f *os.File) (*net.UnixConn, error) {
 
 func (p *pair) Close() error { return p.conn.Close() }
 
-func (p *pair) ask(ctx context.Context, path string) (net.Conn, error) {
+func asConn(f *os.File) (net.Conn, error) {
+	c, err := unixConn(f)
+	if err != nil {
+		return nil, err // not a nil *net.UnixConn
+	}
+	return c, nil
+}
+
+func (p *pair) ask(ctx context.Context, kind byte, path string) (*os.File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(path) > maxMessage {
-		return nil, fmt.Errorf("dial %.40s...: no socket has such a path", path)
+	if len(path) >= maxMessage {
+		return nil, fmt.Errorf("open %.40s...: the path is too long", path)
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -78,24 +87,24 @@ func (p *pair) ask(ctx context.Context, path string) (net.Conn, error) {
 	// An answer that came too late would be taken for the next one's: after a
 	// failure nothing is asked any more.
 	if err := p.conn.SetDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("dial %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	c, err := p.exchange(path)
+	f, err := p.exchange(kind, path)
 	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return c, nil
+	return f, nil
 }
 
 // errRefused is an answer in words: the pair is still good.
-var errRefused = errors.New("the dialling process")
+var errRefused = errors.New("the process beside this one")
 
-func (p *pair) exchange(path string) (net.Conn, error) {
-	fail := func(err error) (net.Conn, error) {
+func (p *pair) exchange(kind byte, path string) (*os.File, error) {
+	fail := func(err error) (*os.File, error) {
 		p.conn.Close()
 		return nil, err
 	}
-	if _, err := p.conn.Write([]byte(path)); err != nil {
+	if _, err := p.conn.Write(append([]byte{kind}, path...)); err != nil {
 		return fail(err)
 	}
 	text, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4))
@@ -117,10 +126,11 @@ func (p *pair) exchange(path string) (net.Conn, error) {
 	if err != nil || len(fds) != 1 {
 		return fail(fmt.Errorf("%w sent %d connections: %w", errRefused, len(fds), err))
 	}
-	return unixConn(os.NewFile(uintptr(fds[0]), path))
+	unix.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), path), nil
 }
 
-func servePair(f *os.File, dial func(string) (net.Conn, error)) error {
+func servePair(f *os.File, doors Doors) error {
 	over, err := unixConn(f)
 	if err != nil {
 		return err
@@ -133,7 +143,7 @@ func servePair(f *os.File, dial func(string) (net.Conn, error)) error {
 			return nil // the other process has gone
 		}
 		text, rights := []byte{0}, []byte(nil)
-		c, err := dial(string(question[:n]))
+		c, err := doors.open(question[0], string(question[1:n]))
 		if err == nil {
 			rights, err = descriptor(c)
 		}
@@ -150,9 +160,28 @@ func servePair(f *os.File, dial func(string) (net.Conn, error)) error {
 	}
 }
 
+// open answers one question.
+func (d Doors) open(kind byte, path string) (io.Closer, error) {
+	switch kind {
+	case askDial:
+		c, err := d.Dial(path)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	case askRead, askWrite:
+		f, err := d.Open(path, kind == askWrite)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	return nil, fmt.Errorf("nobody asks with %q", kind)
+}
+
 // descriptor is the control message that carries c's descriptor, which stays
 // good until c is closed.
-func descriptor(c net.Conn) ([]byte, error) {
+func descriptor(c io.Closer) ([]byte, error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return nil, fmt.Errorf("%T has no descriptor", c)

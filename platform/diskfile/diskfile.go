@@ -29,13 +29,18 @@ func Open(path string, readonly bool) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Use(f, readonly)
+}
+
+// Use is Open for a file that somebody else has opened, which it takes over.
+func Use(f *os.File, readonly bool) (_ *File, err error) {
 	d := &File{f: f}
 	if d.size, err = f.Seek(0, io.SeekEnd); err == nil { // a disk has no size in Stat
 		err = lock(f, !readonly)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", f.Name(), err)
 	}
 	return d, nil
 }

@@ -145,6 +145,9 @@ func (g Guest) GoesOn() string      { return filepath.Join(g.Worker(), "memory.s
 // the first time: a hard link, which its worker must not be able to write to.
 func (g Guest) Clone() string { return filepath.Join(g.Dir, "memory.clone") }
 
+// Grant names a file that a confined worker may have opened for it now: Grant.
+func (g Guest) Grant() string { return filepath.Join(g.Dir, "grant.json") }
+
 func (g Guest) Ctl() string { return socket(g.Run, g.ID, "ctl") }
 
 // Net is the socket of one of the guest's network cards, by its place in the

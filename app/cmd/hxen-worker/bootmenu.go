@@ -45,7 +45,8 @@ func bootMenu(dir, run string, q control.BootQuery, said *control.BootMenu) erro
 	}
 	defer lock.Close()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)) // the guest's log
-	h := host(g, lock, "", &started{times: map[int]string{}}, &doors{}, log)
+	walls := &walls{guest: g, log: log}
+	h := host(g, lock, "", &started{times: map[int]string{}}, &doors{}, walls, log)
 	h.QEMU = q.QEMU
 	readOnly := q.Spec
 	readOnly.NICs, readOnly.Disks = nil, nil
@@ -55,7 +56,7 @@ func bootMenu(dir, run string, q control.BootQuery, said *control.BootMenu) erro
 			readOnly.Disks = append(readOnly.Disks, d)
 		}
 	}
-	h.Confine = func() (string, error) { return (&walls{guest: g, log: log}).confine(readOnly) }
+	h.Confine = func() (string, error) { return walls.confine(readOnly) }
 	menu, err := native.BootMenu(context.Background(), readOnly, h)
 	if err != nil {
 		return err

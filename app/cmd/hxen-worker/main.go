@@ -28,7 +28,6 @@ import (
 	"github.com/hxen-project/hxen/hv/native"
 	"github.com/hxen-project/hxen/hv/qemu"
 	"github.com/hxen-project/hxen/platform/accel"
-	"github.com/hxen-project/hxen/platform/diskfile"
 	"github.com/hxen-project/hxen/platform/hostclock"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
@@ -41,7 +40,7 @@ var version = "dev"
 func main() {
 	dir := flag.String("dir", "", "the guest's folder")
 	run := flag.String("run", "", "the runtime folder for sockets")
-	dial := flag.String("dial", "", "dial the sockets of networks in this runtime folder for the process at descriptor 3")
+	dial := flag.String("dial", "", "dial the sockets of networks in this runtime folder, and open what is granted, for the process at descriptor 3")
 	bootMenu := flag.Bool("boot-menu", false, "tell what the disks of the guest on standard input can boot, and end")
 	showVersion := flag.Bool("version", false, "print the version and end")
 	flag.Parse()
@@ -52,7 +51,7 @@ func main() {
 	// The worker of a QEMU guest does little and must stay small.
 	debug.SetGCPercent(40)
 	if *dial != "" {
-		if err := serveDialer(*dial); err != nil {
+		if err := serveDialer(*dial, *dir); err != nil {
 			os.Exit(1)
 		}
 		return
@@ -108,8 +107,8 @@ func serve(dir, run string) error {
 		cache = g.Worker()
 	}
 	children := &started{times: map[int]string{}}
-	doors := &doors{}
 	walls := &walls{guest: g, log: log}
+	doors := &doors{sealed: func() bool { return walls.dialer.Load() != nil }}
 	woken, err := hostclock.Watch()
 	if err != nil {
 		log.Warn("guests' clocks may be wrong after this computer has slept", "err", err)
@@ -118,7 +117,7 @@ func serve(dir, run string) error {
 	return worker.Run(ctx, worker.Options{
 		UUID: filepath.Base(dir), Version: version,
 		Engines:   map[hv.GuestType]hv.Engine{hv.HVM: qemu.New(), hv.PVH: native.New(accel.Open)},
-		Host:      host(g, lock, cache, children, doors, log),
+		Host:      host(g, lock, cache, children, doors, walls, log),
 		StateFile: g.State(), ConsoleLog: g.ConsoleLog(),
 		SavedFile: g.Saved(), SavedFiles: []string{g.Saved(), g.SavedScreen(), g.GoesOn(), g.Clone()}, CloneFile: g.Clone(),
 		Listener: listener, Allowed: allowed,
@@ -186,7 +185,7 @@ func (s *started) timeOf(pid int) string {
 }
 
 // host is the port from the engine to this machine.
-func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors *doors, log *slog.Logger) hv.Host {
+func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors *doors, walls *walls, log *slog.Logger) hv.Host {
 	h := hv.Host{
 		Dir: g.Dir, Cache: cache, Work: g.Worker(), RunDir: g.Run, Short: g.ID, Log: log, Dial: doors.dial,
 		Start: func(c hv.Command) (hv.Process, error) {
@@ -196,7 +195,7 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors
 			})
 		},
 		OpenDisk: func(path string, readonly bool) (hv.DiskFile, error) {
-			f, err := diskfile.Open(path, readonly)
+			f, err := walls.openDisk(path, readonly)
 			if err != nil {
 				return nil, err // not a nil *diskfile.File
 			}
@@ -216,15 +215,20 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors
 
 // doors are where the engine's cards meet their relays, by socket.
 type doors struct {
+	sealed func() bool // reports whether sockets can be made no more; nil: never
+
 	mu  sync.Mutex
 	all map[string]*worker.Door // guarded by mu
 }
 
 // relay listens for the engine's card and carries its frames to netd.
 func (d *doors) relay(nic hv.NIC, socket, frames string, dialer func(context.Context, string) (net.Conn, error), log *slog.Logger) (worker.NetRelay, error) {
-	l, err := localsock.Listen(socket)
-	if err != nil {
-		return nil, fmt.Errorf("listen for card %s: %w", nic.MAC, err)
+	var l net.Listener
+	if d.sealed == nil || !d.sealed() {
+		var err error
+		if l, err = localsock.Listen(socket); err != nil {
+			return nil, fmt.Errorf("listen for card %s: %w", nic.MAC, err)
+		}
 	}
 	door := worker.NewDoor(l)
 	d.mu.Lock()
