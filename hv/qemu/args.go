@@ -38,6 +38,7 @@ const (
 	slotNIC     = 0x08 // to 0x0f
 	slotDisk    = 0x10 // to 0x17, up to three functions each
 	slotAHCI    = 0x18 // to 0x1a: controllers beyond the chipset's
+	slotHot     = 0x1b // ports for what is plugged in later
 	diskSlots   = 8
 	ahciPorts   = 6
 )
@@ -246,6 +247,9 @@ func (b *builder) devices() {
 	}
 	b.device("vmgenid", "genid", map[string]any{"guid": genid})
 	b.device("pvpanic", "", nil)
+	for i := range hotPorts {
+		b.device("pcie-root-port", portName(i), map[string]any{"addr": addr(slotHot, i), "chassis": i + 1, "multifunction": true})
+	}
 }
 
 // Devices that events and queries name.

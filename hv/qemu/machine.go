@@ -32,9 +32,11 @@ type Machine struct {
 	fault  error         // valid after gone
 
 	saving sync.Mutex // held while the guest is saved; above media
-	media  sync.Mutex // held while a medium is changed; above mu
+	media  sync.Mutex // held while a medium is changed or a device plugged; above mu
 	keys   sync.Mutex // held while keys are pressed
 	shot   sync.Mutex // held while a screenshot is taken
+
+	hot map[string]int // guarded by media; the port of what was plugged in, by uuid
 
 	mu         sync.Mutex
 	state      hv.PowerState   // guarded by mu
@@ -68,7 +70,7 @@ func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *
 	return &Machine{
 		spec: s, host: h, names: n, info: info, caps: c, child: ch,
 		events: hv.NewEventQueue(), gone: make(chan struct{}), state: state,
-		generation: map[int]int{}, inserted: map[int]hv.Disk{},
+		hot: map[string]int{}, generation: map[int]int{}, inserted: map[int]hv.Disk{},
 	}
 }
 

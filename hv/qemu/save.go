@@ -28,6 +28,9 @@ func (m *Machine) Save(ctx context.Context, path string, progress func(done, tot
 	defer m.saving.Unlock()
 	m.media.Lock() // what is in its drives stays there
 	defer m.media.Unlock()
+	if len(m.hot) > 0 {
+		return fmt.Errorf("save the guest: it has disks or network cards that were plugged in while it ran, which a saved guest of type hvm cannot have: detach them, or restart it: %w", hv.ErrUnavailable)
+	}
 	m.mu.Lock()
 	ran := m.state == hv.Running
 	m.mu.Unlock()
