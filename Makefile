@@ -76,8 +76,8 @@ test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6
 test-setup: setup-test ## the setup, wizard and packages on scratch computers: install, upgrade, repair, remove, bad days, kills
 	HXEN_REQUIRE=$${HXEN_REQUIRE-display,images} HXEN_SETUP=1 go test -count=1 -v -timeout 90m ./installer/...
 
-test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another (hours)
-	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^TestSaves$$' ./hv/hvtest
+test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another; 100 clones (hours)
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^Test(Saves|Clones)$$' ./hv/hvtest
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 90m -run '^TestFigures' ./app/cmd/hxen
