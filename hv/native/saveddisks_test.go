@@ -1,6 +1,7 @@
 package native
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -50,4 +51,50 @@ func TestSavedDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("deleted", "no such file")
+}
+
+// TestPlaces: a guest that goes on finds its devices by the numbers that it knows; a
+// clone's cards are others than its template's.
+func TestPlaces(t *testing.T) {
+	spec := hv.Spec{Disks: []hv.Disk{{UUID: "a"}, {UUID: "b"}}, NICs: []hv.NIC{{UUID: "n"}}}
+	s := &Saved{state: saved{Outside: outside{Places: places{Disks: []int{3, 0}, NICs: []int{2}}}}}
+	g := newGuest(spec, hv.Host{})
+	if err := g.place(s); err != nil || g.places["a"] != 3 || g.places["b"] != 0 || g.places["n"] != 2 {
+		t.Errorf("restored: %v, %v", g.places, err)
+	}
+	g = newGuest(spec, hv.Host{})
+	g.config.UUID[0] = 1
+	if err := g.place(s); err != nil || g.places["a"] != 3 || g.places["n"] != 2+hv.MaxNICs {
+		t.Errorf("a clone: %v, %v", g.places, err)
+	}
+	if n, err := g.reserve("c", func(s *hv.Spec) []string { return []string{"a", "b"} }, 3, 4); n != 1 || err != nil {
+		t.Errorf("the next disk is %d, %v", n, err)
+	}
+	for _, bad := range []places{{}, {Disks: []int{0, 0}, NICs: []int{1}}, {Disks: []int{0, -1}, NICs: []int{1}}, {Disks: []int{0, 1}, NICs: []int{99}}} {
+		s.state.Outside.Places = bad
+		if err := newGuest(spec, hv.Host{}).place(s); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+}
+
+// FuzzPlaces: what a file says of them may be anything.
+func FuzzPlaces(f *testing.F) {
+	f.Add([]byte(`{"Disks":[3,0],"NICs":[2]}`))
+	f.Add([]byte(`{"Disks":[-9223372036854775808,9],"NICs":[15]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p places
+		if json.Unmarshal(b, &p) != nil {
+			return
+		}
+		g := newGuest(hv.Spec{Disks: []hv.Disk{{UUID: "a"}, {UUID: "b"}}, NICs: []hv.NIC{{UUID: "n"}}}, hv.Host{})
+		if g.place(&Saved{state: saved{Outside: outside{Places: p}}}) != nil {
+			return
+		}
+		for _, n := range g.places {
+			if n < 0 || n >= hv.MaxDisks {
+				t.Errorf("a device has the number %d", n)
+			}
+		}
+	})
 }
