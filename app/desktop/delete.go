@@ -59,10 +59,30 @@ func (f *frame) deleteDialog(vm *model.VM, d api.Deleted) *modal {
 
 // showRename asks for another name.
 func (f *frame) showRename(vm *model.VM) {
+	f.askName(vm, text.T("Rename"), text.T("Rename %s", vm.Name()), vm.Name(), func(name string) {
+		if name != vm.Name() {
+			vm.Rename(name, func(err error) { f.failed(text.T("%s could not be renamed", vm.Name()), vm, err) })
+		}
+	})
+}
+
+// showClone asks for the name of a guest that is to be like vm.
+func (f *frame) showClone(vm *model.VM) {
+	f.askName(vm, text.T("Clone"), text.T("Clone %s", vm.Name()), text.T("%s 2", vm.Name()), func(name string) {
+		vm.Clone(name, func(err error) { f.failed(text.T("%s could not be cloned", vm.Name()), vm, err) })
+	})
+}
+
+func (f *frame) setTemplate(vm *model.VM, on bool) {
+	vm.SetTemplate(on, func(err error) { f.failed(text.T("%s stays what it is", vm.Name()), vm, err) })
+}
+
+// askName asks for a name that vm could have.
+func (f *frame) askName(vm *model.VM, verb, title, first string, do func(name string)) {
 	problem := wrapped(widget.DangerImportance)
 	var m *modal
-	name := f.entry(vm.Name(), nil)
-	ok := f.button(text.T("Rename"), nil)
+	name := f.entry(first, nil)
+	ok := f.button(verb, nil)
 	ok.Importance = widget.HighImportance
 	name.OnChanged = func(s string) {
 		p := vm.NameProblem(s)
@@ -77,12 +97,9 @@ func (f *frame) showRename(vm *model.VM) {
 	}
 	ok.OnTapped = func() {
 		m.close()
-		if name.Text == vm.Name() {
-			return
-		}
-		vm.Rename(name.Text, func(err error) { f.failed(text.T("%s could not be renamed", vm.Name()), vm, err) })
+		do(name.Text)
 	}
-	m = f.modal(text.T("Rename %s", vm.Name()), container.NewVBox(name, problem), fyne.NewSize(420, 160),
+	m = f.modal(title, container.NewVBox(name, problem), fyne.NewSize(420, 160),
 		f.button(text.T("Cancel"), func() { m.close() }), ok)
 	m.onEnter = func() {
 		if !ok.Disabled() {

@@ -42,9 +42,9 @@ func clones(t *testing.T, n int) {
 	s.Disks = []hv.Disk{disk0(dir, "template")}
 	diskImage(t, dir, "template", 1<<20)
 	nics := []hv.NIC{s.NICs[0]}
-	for i := range atOnce {
+	for i := range n {
 		nic := s.NICs[0]
-		nic.UUID, nic.MAC = fmt.Sprintf("01020304-0000-4000-8000-0000000000%02x", 16+i), fmt.Sprintf("52:54:00:00:01:%02x", i)
+		nic.UUID, nic.MAC = fmt.Sprintf("01020304-0000-4000-8000-0000000010%02x", i), fmt.Sprintf("52:54:00:00:01:%02x", i)
 		nics = append(nics, nic)
 	}
 	net := newNetwork(t, nics...)
@@ -71,8 +71,8 @@ func clones(t *testing.T, n int) {
 		var live []*hvtest.Live
 		for i := range min(atOnce, n-at) {
 			c := *s.Clone()
-			c.UUID, c.Name = fmt.Sprintf("01020304-0000-4000-8000-%012x", 0x1000+at+i), fmt.Sprintf("clone%d", at+i)
-			c.NICs = []hv.NIC{nics[1+i]}
+			c.UUID, c.Name = cloneID(at+i), fmt.Sprintf("clone%d", at+i)
+			c.NICs = []hv.NIC{nics[1+at+i]}
 			c.Disks = []hv.Disk{disk0(dir, fmt.Sprintf("clone%d", i))}
 			_ = os.Remove(c.Disks[0].Path)
 			if err := image.CopyRaw(t.Context(), s.Disks[0].Path, c.Disks[0].Path, nil); err != nil {
@@ -84,7 +84,7 @@ func clones(t *testing.T, n int) {
 			live = append(live, resumed(t, c, h))
 		}
 		for i, l := range live {
-			checkClone(t, l, nics[1+i].MAC, fmt.Sprintf("01020304-0000-4000-8000-%012x", 0x1000+at+i))
+			checkClone(t, l, nics[1+at+i].MAC, cloneID(at+i))
 			if got := l.Run("wget -q -O /tmp/file " + url + " && sha256sum </tmp/file"); got != sum+"  -" {
 				t.Errorf("clone %d got a file with sha256 %s, want %s", at+i, got, sum)
 			}
@@ -98,6 +98,9 @@ func clones(t *testing.T, n int) {
 		}
 	}
 }
+
+// cloneID is the uuid of a clone, whose start names its sockets.
+func cloneID(i int) string { return fmt.Sprintf("%08x-0000-4000-8000-000000000001", 0x1000+i) }
 
 // disk0 is a guest's only disk.
 func disk0(dir, name string) hv.Disk { return disk(0, filepath.Join(dir, name)) }
@@ -166,7 +169,7 @@ func TestGuestIdleClones(t *testing.T) {
 	var took time.Duration
 	for i := range n {
 		c := *s.Clone()
-		c.UUID, c.Name = fmt.Sprintf("01020304-0000-4000-8000-%012x", 0x1000+i), fmt.Sprintf("clone%d", i)
+		c.UUID, c.Name = cloneID(i), fmt.Sprintf("clone%d", i)
 		began := time.Now()
 		l := resumed(t, c, h)
 		l.Run("true")

@@ -29,6 +29,11 @@ type Service interface {
 	// Do runs one operation of the operation table, by XenAPI's name.
 	Do(ctx context.Context, vm api.Ref, op string) error
 	Rename(ctx context.Context, vm api.Ref, name string) error
+	// Clone makes a guest like vm, which does not run, and has it start, or go on
+	// where vm was saved.
+	Clone(ctx context.Context, vm api.Ref, name string) error
+	// SetTemplate makes a guest that does not run a template, or a guest again.
+	SetTemplate(ctx context.Context, vm api.Ref, on bool) error
 	Config(ctx context.Context, vm api.Ref) (api.GuestConfig, error)
 	SetConfig(ctx context.Context, c api.GuestConfig) error
 	// Retype makes a halted guest one of the other type, hvm or pvh, and returns
@@ -88,6 +93,8 @@ const (
 	OpConfigure = "changing_static_configuration"
 	OpMedia     = "changing_media"
 	OpKeys      = "send_sysrq"
+	OpClone     = "clone"
+	OpTemplate  = "make_into_template"
 )
 
 // Power states by XenAPI's names.

@@ -172,6 +172,29 @@ func (r *Remote) Rename(ctx context.Context, vm api.Ref, name string) error {
 	return r.do(func(c *client.Client) error { return c.Rename(ctx, vm, name) })
 }
 
+// Clone implements Service.
+func (r *Remote) Clone(ctx context.Context, vm api.Ref, name string) error {
+	return r.do(func(c *client.Client) error {
+		made, err := c.CloneVM(ctx, vm, name, nil)
+		if err != nil {
+			return err
+		}
+		rec, err := c.VM(ctx, made)
+		if err != nil {
+			return err
+		}
+		if rec.PowerState == Suspended {
+			return c.Resume(ctx, made, false, false, nil)
+		}
+		return c.Start(ctx, made, false)
+	})
+}
+
+// SetTemplate implements Service.
+func (r *Remote) SetTemplate(ctx context.Context, vm api.Ref, on bool) error {
+	return r.do(func(c *client.Client) error { return c.SetTemplate(ctx, vm, on) })
+}
+
 // Config implements Service.
 func (r *Remote) Config(ctx context.Context, vm api.Ref) (api.GuestConfig, error) {
 	return get(r, func(c *client.Client) (api.GuestConfig, error) { return c.Config(ctx, vm) })

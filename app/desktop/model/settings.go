@@ -109,6 +109,21 @@ func (s *Settings) Save(done func(error)) {
 	s.VM.lib.Async(func(ctx context.Context) error { return svc.SetConfig(ctx, c) }, done)
 }
 
+// Clone makes a guest like this one, which does not run, and starts it.
+func (v *VM) Clone(name string, done func(error)) {
+	svc, ref := v.lib.svc, v.Ref
+	v.lib.Async(func(ctx context.Context) error { return svc.Clone(ctx, ref, strings.TrimSpace(name)) }, done)
+}
+
+// SetTemplate makes a guest that does not run a template, or a guest again.
+func (v *VM) SetTemplate(on bool, done func(error)) {
+	svc, ref := v.lib.svc, v.Ref
+	v.lib.Async(func(ctx context.Context) error { return svc.SetTemplate(ctx, ref, on) }, done)
+}
+
+// Template reports whether the guest is one: it never runs itself.
+func (v *VM) Template() bool { return v.Record.IsATemplate }
+
 // Rename gives the guest another name, in any state.
 func (v *VM) Rename(name string, done func(error)) {
 	ref, svc := v.Ref, v.lib.svc

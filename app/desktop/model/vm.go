@@ -104,6 +104,7 @@ var doing = map[string]string{
 	OpDestroy:   text.T("Deleting"),
 	OpConfigure: text.T("Changing settings"),
 	OpMedia:     text.T("Changing the CD"),
+	OpClone:     text.T("Cloning"),
 }
 
 // Memory is the guest's RAM in bytes, VCPUs its processors.

@@ -351,6 +351,19 @@ func (s *Service) Rename(ctx context.Context, vm api.Ref, name string) error {
 	})
 }
 
+// Clone implements model.Service.
+func (s *Service) Clone(ctx context.Context, vm api.Ref, name string) error {
+	return s.work(ctx, "Clone", "clone", func() error { return nil })
+}
+
+// SetTemplate implements model.Service.
+func (s *Service) SetTemplate(ctx context.Context, vm api.Ref, on bool) error {
+	return s.work(ctx, "SetTemplate", "template", func() error {
+		s.change(vm, func(v *api.VM) { v.IsATemplate = on })
+		return nil
+	})
+}
+
 // Config implements model.Service.
 func (s *Service) Config(_ context.Context, vm api.Ref) (api.GuestConfig, error) {
 	s.mu.Lock()
