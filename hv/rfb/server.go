@@ -104,12 +104,22 @@ func (s *Server) Show(p Picture) error {
 }
 
 func (s *Server) resizeLocked(size image.Point) {
-	s.seen = tiled{size, make([]byte, size.X*size.Y*bytesPerPixel)}
+	s.seen = tiled{size: size}
 	s.stale, s.changed = newTiles(size), newTiles(size)
-	s.row = make([]byte, size.X*bytesPerPixel)
+	s.row = nil
 	for v := range s.viewers {
 		v.resizedLocked()
 	}
+}
+
+// pixelsLocked is what was seen last. It is made when somebody looks: most screens
+// are never looked at, and this one may be of megabytes.
+func (s *Server) pixelsLocked() []byte {
+	if s.seen.pix == nil {
+		s.seen.pix = make([]byte, s.seen.size.X*s.seen.size.Y*bytesPerPixel)
+		s.row = make([]byte, s.seen.size.X*bytesPerPixel)
+	}
+	return s.seen.pix
 }
 
 // Damage tells where the picture may have changed; r may be any rectangle.
@@ -141,7 +151,7 @@ func (s *Server) Image() *image.RGBA {
 	defer s.mu.Unlock()
 	s.lookLocked()
 	img := image.NewRGBA(image.Rectangle{Max: s.seen.size})
-	swizzle(img.Pix, s.seen.pix)
+	swizzle(img.Pix, s.pixelsLocked())
 	return img
 }
 
@@ -151,12 +161,13 @@ func (s *Server) lookLocked() {
 	if s.picture == nil || !s.stale.some {
 		return
 	}
+	seen := s.pixelsLocked()
 	s.stale.each(func(r image.Rectangle) {
 		line := s.row[:r.Dx()*bytesPerPixel]
 		for y := r.Min.Y; y < r.Max.Y; y++ {
 			s.picture.Read(line, r.Min.X, y)
 			at := (y*s.seen.size.X + r.Min.X) * bytesPerPixel
-			s.compareLocked(line, s.seen.pix[at:at+len(line)], r.Min.X, y)
+			s.compareLocked(line, seen[at:at+len(line)], r.Min.X, y)
 		}
 	})
 	if !s.changed.some {
@@ -191,7 +202,7 @@ func (s *Server) appendRowLocked(b []byte, c *converter, x0, x1, y int) []byte {
 	if y < s.seen.size.Y {
 		if end = min(x1, s.seen.size.X); end > x0 {
 			at := y * s.seen.size.X
-			b = c.append(b, s.seen.pix[(at+x0)*bytesPerPixel:(at+end)*bytesPerPixel])
+			b = c.append(b, s.pixelsLocked()[(at+x0)*bytesPerPixel:(at+end)*bytesPerPixel])
 		}
 	}
 	if rest := x1 - max(end, x0); rest > 0 {

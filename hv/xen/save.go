@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -154,7 +153,7 @@ func (d *Domain) restore(s State) error {
 		d.layout = xenabi.SharedInfo64
 	}
 	d.clock.base, d.clock.offset = s.ClockBase, s.ClockOffset
-	d.wall = d.cfg.Wallclock().Add(-time.Duration(d.now()))
+	d.readWall()
 	if err := d.limbo.Write(0, s.Limbo); err != nil {
 		return err
 	}

@@ -136,8 +136,9 @@ func New(cfg Config) (*Domain, error) {
 	if cfg.AfterFunc == nil {
 		cfg.AfterFunc = func(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
 	}
-	d := &Domain{cfg: cfg, layout: xenabi.SharedInfo64, wall: cfg.Wallclock(), ports: make([]port, 1)}
+	d := &Domain{cfg: cfg, layout: xenabi.SharedInfo64, ports: make([]port, 1)}
 	d.clock = newClock(cfg.TSC(), cfg.TSCHz)
+	d.readWall()
 	if err := d.makeLimbo(); err != nil {
 		return nil, err
 	}
