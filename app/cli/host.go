@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -142,6 +143,9 @@ func (a *app) manCommand(root *cobra.Command) *cobra.Command {
 		Use: "man DIR", Args: cobra.ExactArgs(1), Hidden: true,
 		Short: text.T("Write the manual pages into a folder"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
 			root.DisableAutoGenTag = true
 			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "HXEN " + a.Version, Manual: "HXEN"}, args[0])
 		},
