@@ -30,8 +30,12 @@ echo $w >/tmp/wrote.new; mv /tmp/wrote.new /tmp/wrote; done) &`
 // TestGuestClones makes a template of a guest that computes, writes and sends, and
 // has clones of it go on, all at once: each as another guest, with nothing lost.
 // TestClones has more of them.
-func TestGuestClones(t *testing.T) { clones(t, 5) }
-func TestClones(t *testing.T)      { clones(t, 100) }
+func TestGuestClones(t *testing.T) {
+	longOnly(t) // not run in the lab yet
+	clones(t, 5)
+}
+
+func TestClones(t *testing.T) { clones(t, 100) }
 
 func clones(t *testing.T, n int) {
 	const atOnce = 5
@@ -152,6 +156,7 @@ func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 // TestGuestIdleClones tells what clones of a guest that does nothing take: time, and
 // memory that they do not share.
 func TestGuestIdleClones(t *testing.T) {
+	longOnly(t) // not run in the lab yet
 	n := 20
 	if testing.Short() {
 		n = 3
