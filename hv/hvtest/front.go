@@ -338,6 +338,17 @@ func (f *Front) Publish(dir string, state int, nodes map[string]string) {
 // Await waits until a node has a value.
 func (f *Front) Await(path, want string) {
 	f.Helper()
+	f.await(path, want, func(got string) bool { return got == want })
+}
+
+// AwaitOther waits until a node has another value than this.
+func (f *Front) AwaitOther(path, than string) {
+	f.Helper()
+	f.await(path, "another", func(got string) bool { return got != than })
+}
+
+func (f *Front) await(path, want string, is func(string) bool) {
+	f.Helper()
 	w, err := f.Client.Watch(path)
 	f.check(err)
 	defer w.Close()
@@ -345,7 +356,7 @@ func (f *Front) Await(path, want string) {
 	defer guard.Stop()
 	for {
 		got := f.ReadNode(path)
-		if got == want {
+		if is(got) {
 			return
 		}
 		select {

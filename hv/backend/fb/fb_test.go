@@ -398,8 +398,7 @@ func FuzzFramebuffer(f *testing.F) {
 			nodes["protocol"] = "x86_32-abi"
 		}
 		front.Publish(vfbFront, xenabi.XenbusStateInitialised, nodes)
-		for front.ReadNode(vfbBack+"/state") == "2" {
-		}
+		front.AwaitOther(vfbBack+"/state", "2")
 		front.Send(p.port)
 		if img := s.server.Image(); img.Rect.Empty() {
 			t.Fatal("no picture")
