@@ -18,22 +18,30 @@ type Image struct {
 	Size uint64
 }
 
-// place puts everything into memory that the kernel is started with.
-func place(c Config, l layout, mem *guestmem.Memory) error {
+// place puts everything into memory that the kernel is started with, and returns
+// where its start info is.
+func place(c Config, l layout, mem *guestmem.Memory) (startInfo uint64, err error) {
 	if err := checkCmdline(c.Cmdline); err != nil {
-		return err
+		return 0, err
+	}
+	initrdAt := pageUp(c.Kernel.Top)
+	startInfo = initrdAt
+	if c.Initrd != nil {
+		startInfo = pageUp(initrdAt + min(c.Initrd.Size, l.low)) // more does not go in anyway
+	}
+	if startInfo > min(l.low, bootMax)-bootSize {
+		startInfo = bootLow
 	}
 	for _, s := range c.Kernel.Segments {
-		if s.Paddr < bootEnd && s.Paddr+s.MemSize > startInfoAt {
-			return fmt.Errorf("the kernel lies at %#x, where a guest finds what it is started with; it cannot run here", s.Paddr)
+		if s.Paddr < startInfo+bootSize && s.Paddr+s.MemSize > startInfo {
+			return 0, fmt.Errorf("the kernel lies at %#x, where a guest finds what it is started with; it cannot run here", s.Paddr)
 		}
 	}
 	if err := c.Kernel.Load(c.KernelFile, mem); err != nil {
-		return err
+		return 0, err
 	}
-	initrdAt, err := placeInitrd(c, l, mem)
-	if err != nil {
-		return err
+	if err := placeInitrd(c, l, mem, initrdAt); err != nil {
+		return 0, err
 	}
 	tables := ACPITables(ACPIConfig{
 		Base: acpiAt, VCPUs: c.VCPUs,
@@ -41,18 +49,18 @@ func place(c Config, l layout, mem *guestmem.Memory) error {
 		Generation: genIDAt,
 	})
 	if len(tables) > acpiSize {
-		return fmt.Errorf("the ACPI tables of %d processors take %d bytes of %d", c.VCPUs, len(tables), acpiSize)
+		return 0, fmt.Errorf("the ACPI tables of %d processors take %d bytes of %d", c.VCPUs, len(tables), acpiSize)
 	}
 	if err := mem.Write(acpiAt, tables); err != nil {
-		return fmt.Errorf("place the ACPI tables: %w", err)
+		return 0, fmt.Errorf("place the ACPI tables: %w", err)
 	}
 	if err := newGeneration(mem); err != nil {
-		return err
+		return 0, err
 	}
-	if err := placeStartInfo(c, l, mem, initrdAt); err != nil {
-		return fmt.Errorf("place the start info: %w", err)
+	if err := placeStartInfo(c, l, mem, startInfo, initrdAt); err != nil {
+		return 0, fmt.Errorf("place the start info: %w", err)
 	}
-	return nil
+	return startInfo, nil
 }
 
 // newGeneration gives the virtual machine another generation id.
@@ -65,6 +73,8 @@ func newGeneration(mem *guestmem.Memory) error {
 	return nil
 }
 
+func pageUp(gpa uint64) uint64 { return (gpa + guestmem.PageSize - 1) &^ (guestmem.PageSize - 1) }
+
 func checkCmdline(s string) error {
 	if len(s) > maxCmdline {
 		return fmt.Errorf("the kernel command line has %d bytes; at most %d are possible", len(s), maxCmdline)
@@ -75,56 +85,55 @@ func checkCmdline(s string) error {
 	return nil
 }
 
-// placeInitrd copies the initial ramdisk behind the kernel; 0: there is none.
-func placeInitrd(c Config, l layout, mem *guestmem.Memory) (uint64, error) {
+// placeInitrd copies the initial ramdisk, if there is one, behind the kernel.
+func placeInitrd(c Config, l layout, mem *guestmem.Memory, at uint64) error {
 	if c.Initrd == nil {
-		return 0, nil
+		return nil
 	}
-	at := (c.Kernel.Top + guestmem.PageSize - 1) &^ (guestmem.PageSize - 1)
 	if at > l.low || c.Initrd.Size > l.low-at {
-		return 0, fmt.Errorf("the guest's memory of %d MiB is too small for its kernel and its initial ramdisk of %d MiB; give it more",
+		return fmt.Errorf("the guest's memory of %d MiB is too small for its kernel and its initial ramdisk of %d MiB; give it more",
 			(l.low+l.high)>>20, (c.Initrd.Size+1<<20-1)>>20)
 	}
 	if err := mem.ReadFrom(c.Initrd.Data, 0, at, c.Initrd.Size); err != nil {
-		return 0, fmt.Errorf("read the initial ramdisk: %w", err)
+		return fmt.Errorf("read the initial ramdisk: %w", err)
 	}
-	return at, nil
+	return nil
 }
 
 // placeStartInfo writes struct hvm_start_info (arch-x86/hvm/start_info.h) and
 // what it points to.
-func placeStartInfo(c Config, l layout, mem *guestmem.Memory, initrdAt uint64) error {
+func placeStartInfo(c Config, l layout, mem *guestmem.Memory, at, initrdAt uint64) error {
 	e820 := l.e820()
 	info := xenabi.StartInfo{
 		Magic: xenabi.XEN_HVM_START_MAGIC_VALUE, Version: 1,
-		CmdlinePaddr: cmdlineAt, RSDPPaddr: acpiAt,
-		MemmapPaddr: memmapAt, MemmapEntries: uint32(len(e820)),
+		CmdlinePaddr: at + cmdlineOff, RSDPPaddr: acpiAt,
+		MemmapPaddr: at + memmapOff, MemmapEntries: uint32(len(e820)),
 	}
 	if c.Initrd != nil {
-		info.NrModules, info.ModlistPaddr = 1, modlistAt
-		if err := mem.Write(modlistAt, xenabi.Bytes(&xenabi.ModlistEntry{Paddr: initrdAt, Size: c.Initrd.Size})); err != nil {
+		info.NrModules, info.ModlistPaddr = 1, at+modlistOff
+		if err := mem.Write(info.ModlistPaddr, xenabi.Bytes(&xenabi.ModlistEntry{Paddr: initrdAt, Size: c.Initrd.Size})); err != nil {
 			return err
 		}
 	}
 	for i := range e820 {
 		b := xenabi.Bytes(&e820[i])
-		if err := mem.Write(memmapAt+uint64(i*len(b)), b); err != nil {
+		if err := mem.Write(info.MemmapPaddr+uint64(i*len(b)), b); err != nil {
 			return err
 		}
 	}
-	if err := mem.Write(cmdlineAt, append([]byte(c.Cmdline), 0)); err != nil {
+	if err := mem.Write(info.CmdlinePaddr, append([]byte(c.Cmdline), 0)); err != nil {
 		return err
 	}
-	return mem.Write(startInfoAt, xenabi.Bytes(&info))
+	return mem.Write(at, xenabi.Bytes(&info))
 }
 
 // entryRegs is processor 0 as a PVH guest starts (Xen's docs/misc/pvh.pandoc):
 // flat 32-bit protected mode without paging, EBX at the start info.
-func entryRegs(entry uint64) accel.Regs {
+func entryRegs(entry, startInfo uint64) accel.Regs {
 	const attrCode, attrData, attrTSS = 0xc09b, 0xc093, 0x008b
 	data := accel.Segment{Limit: 0xffffffff, Selector: 16, Attr: attrData}
 	return accel.Regs{
-		RIP: entry, RBX: startInfoAt, RFLAGS: 2,
+		RIP: entry, RBX: startInfo, RFLAGS: 2,
 		CS: accel.Segment{Limit: 0xffffffff, Selector: 8, Attr: attrCode},
 		DS: data, ES: data, FS: data, GS: data, SS: data,
 		TR:  accel.Segment{Limit: 0x67, Attr: attrTSS},

@@ -11,13 +11,19 @@ import (
 // A guest's physical addresses, all of them. RAM begins at 0, leaves out what
 // lies from lowEnd to highStart, and goes on behind.
 const (
-	// What the kernel is started with. Linux reads it through page tables of the
-	// first GiB.
-	startInfoAt = 0x90000
-	modlistAt   = startInfoAt + 0x40
-	memmapAt    = startInfoAt + 0x80
-	cmdlineAt   = startInfoAt + 0x1000
-	bootEnd     = cmdlineAt + maxCmdline + 1
+	// What the kernel is started with, and what of it the start info points to; it
+	// ends in the first page if the command line is short.
+	modlistOff = 0x40
+	memmapOff  = 0x80
+	cmdlineOff = 0x100
+	bootSize   = cmdlineOff + maxCmdline + 1
+
+	// It lies behind the kernel and its ramdisk, where Xen's tools have it, too:
+	// NetBSD takes the start info for the end of what it was loaded with. Where that
+	// is past the first GiB, of which Linux has page tables then, or past the
+	// guest's memory, it lies here.
+	bootLow = 0x90000
+	bootMax = 1 << 30
 
 	lowEnd = 0xf0000000
 

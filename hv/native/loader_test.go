@@ -351,3 +351,38 @@ func FuzzKernel(f *testing.F) {
 		}
 	})
 }
+
+// TestStartInfoLow: a ramdisk that leaves no room behind it, or not in the first
+// GiB, has the start info below the kernel, where a kernel must not lie.
+func TestStartInfoLow(t *testing.T) {
+	for name, c := range map[string]struct {
+		memory, kernel, initrd, want uint64
+		fails                        bool
+	}{
+		"behind the kernel":  {16 << 20, 1 << 20, 0, 1<<20 + 4096, false},
+		"behind the ramdisk": {16 << 20, 1 << 20, 5000, 1<<20 + 3*4096, false},
+		"no room":            {2 << 20, 1 << 20, 1<<20 - 4096, 0x90000, false},
+		"a kernel there":     {2 << 20, 0x90000, 2<<20 - 0x91000, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := newLayout(c.memory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mem := guestmem.New(guestmem.Config{})
+			for _, s := range l.slots() {
+				if err := mem.Add(s.GPA, guestmem.Host(int(s.N/guestmem.PageSize))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			config := Config{VCPUs: 1, Kernel: &Kernel{Entry: c.kernel, Top: c.kernel + 4096, Segments: []Segment{{Paddr: c.kernel, MemSize: 4096}}}}
+			if c.initrd > 0 {
+				config.Initrd = &Image{bytes.NewReader(make([]byte, c.initrd)), c.initrd}
+			}
+			at, err := place(config, l, mem)
+			if (err != nil) != c.fails || at != c.want && !c.fails {
+				t.Errorf("the start info is at %#x (%v), want %#x", at, err, c.want)
+			}
+		})
+	}
+}

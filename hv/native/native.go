@@ -70,6 +70,7 @@ type Machine struct {
 	config  Config
 	log     *slog.Logger
 	layout  layout
+	boot    uint64 // where the start info is; 0: it was saved, and is started no more
 	vm      accel.VM
 	caps    accel.Caps
 	mem     *guestmem.Memory
@@ -182,7 +183,8 @@ func (m *Machine) build() error {
 	if err := m.makeMemory(); err != nil {
 		return err
 	}
-	if err := place(m.config, m.layout, m.mem); err != nil {
+	var err error
+	if m.boot, err = place(m.config, m.layout, m.mem); err != nil {
 		return err
 	}
 	if err := m.patchKernel(); err != nil {
@@ -191,7 +193,6 @@ func (m *Machine) build() error {
 	if err := m.makeProcessors(nil); err != nil {
 		return err
 	}
-	var err error
 	if m.domain, err = xen.New(m.domainConfig()); err != nil {
 		return err
 	}

@@ -124,6 +124,9 @@ func TestStart(t *testing.T) {
 			print(c, "start info is wrong; ")
 		}
 		module := load[xenabi.ModlistEntry](c, info.ModlistPaddr)
+		if at := c.Regs().RBX; at%4096 != 0 || at < module.Paddr+module.Size || info.CmdlinePaddr>>12 != at>>12 || info.MemmapPaddr>>12 != at>>12 {
+			print(c, "the start info is not one page behind kernel and ramdisk; ")
+		}
 		got := make([]byte, module.Size)
 		if c.Load(module.Paddr, got); !bytes.Equal(got, initrd) || module.Paddr < 0x302000 {
 			print(c, "initrd is wrong; ")
@@ -327,7 +330,7 @@ func TestRefused(t *testing.T) {
 		"command":    {func(c *Config) { c.Cmdline = strings.Repeat("x", 4096) }, "at most 4095"},
 		"zero":       {func(c *Config) { c.Cmdline = "a\x00b" }, "zero byte"},
 		"processors": {func(c *Config) { c.VCPUs = 0 }, "0 processors"},
-		"place":      {func(c *Config) { c.Kernel.Segments[0].Paddr = 0x8ffff }, "the kernel lies at 0x8ffff"},
+		"place":      {func(c *Config) { c.Memory, c.Kernel.Segments[0].Paddr = 0x303000, 0x8ffff }, "the kernel lies at 0x8ffff"},
 		"program":    {func(c *Config) { c.Kernel.Entry = 1 }, "make processor 0"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (p *processor) thread(ids []accel.CPUID, state *accel.State, made chan<- er
 	case state != nil:
 		err = cpu.SetState(*state)
 	case p.id == 0:
-		err = cpu.SetRegs(entryRegs(p.m.config.Kernel.Entry))
+		err = cpu.SetRegs(entryRegs(p.m.config.Kernel.Entry, p.m.boot))
 	}
 	made <- err
 	select {
