@@ -59,6 +59,8 @@ func TestLab(t *testing.T) {
 				addGuest(t, files, strings.TrimPrefix(g, "linux-image-"), g)
 			}
 			addStorage(t, files)
+			files["hostile"] = hostileGuest(t)
+			addBoot(t, files, kernel, guests[len(guests)-1])
 			binaries := slices.Clone(binaries)
 			if guests := &binaries[len(binaries)-1]; !long && kernel == "linux-image-6.12-cloud-amd64" {
 				// The emulated processor has this kernel panic over its own stack, or
@@ -68,6 +70,19 @@ func TestLab(t *testing.T) {
 			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
+}
+
+// TestLabHostile has guests do harm for minutes; TestLab has the short form.
+func TestLabHostile(t *testing.T) {
+	if os.Getenv("HXEN_LONG") == "" {
+		t.Skip("HXEN_LONG=1 make test-guest runs it; TestLab has the short form")
+	}
+	hvtest.RequireLab(t)
+	hvtest.LabSuite{
+		Lab: hvtest.Lab{Kernel: "linux-image-cloud-amd64", Files: map[string]string{"hostile": hostileGuest(t)}, Timeout: 30 * time.Minute},
+		Binaries: []hvtest.LabBinary{{Name: "hostile", Path: testBinary(t, "./app/cmd/hxen-worker"),
+			Args: []string{"-test.run", "^TestGuestHostile$"}, Timeout: 25 * time.Minute}},
+	}.Run(t)
 }
 
 // TestSaves saves and restores one guest for hours, TestClones makes many clones.
@@ -94,6 +109,20 @@ func testBinary(t *testing.T, path string) string {
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the tests of %s: %v\n%s", path, err, b)
+	}
+	return out
+}
+
+// hostileGuest builds the guest that does harm.
+func hostileGuest(t *testing.T) string {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		hvtest.RequireThat(t, "lab", "gcc is not installed")
+	}
+	out := filepath.Join(t.TempDir(), "hostile")
+	build := exec.Command("gcc", "-m32", "-march=i686", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-O1", "-nostdlib", "-static",
+		"-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack,-e,entry", "-o", out, "testdata/hostile.c")
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the hostile guest: %v\n%s", err, b)
 	}
 	return out
 }

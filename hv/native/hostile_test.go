@@ -1,12 +1,9 @@
 package native
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -345,7 +342,7 @@ func hostileRound(t *testing.T, round int, each time.Duration, calls *[64]atomic
 			c.Start(id, func(c *hvtest.FakeCPU) { g.FakeCPU = c; g.run() })
 		}
 	}
-	host := hv.Host{OpenDisk: openHostFile, NICs: []string{"card"}, Dial: chatter}
+	host := hv.Host{OpenDisk: openHostFile, NICs: []string{"card"}, Dial: hvtest.Chatter}
 	m, ended := launchFakeOn(t, host, s, program)
 	var reader sync.WaitGroup
 	reader.Go(func() { // somebody reads the serial line
@@ -447,20 +444,4 @@ func (f hostFile) WriteV(bufs [][]byte, off int64) error {
 		off += int64(len(b))
 	}
 	return nil
-}
-
-// chatter is a network that takes everything and sends frames of all lengths.
-func chatter(context.Context, string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	go io.Copy(io.Discard, theirs)
-	go func() {
-		defer theirs.Close()
-		for n := uint32(14); ; n = 14 + (n*31)%9000 {
-			frame := append(binary.BigEndian.AppendUint32(nil, n), make([]byte, n)...)
-			if _, err := theirs.Write(frame); err != nil {
-				return
-			}
-		}
-	}()
-	return ours, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // debianPatience is for a whole system, and a package that is unpacked there.
-const debianPatience = 25 * time.Minute
+const debianPatience = 40 * time.Minute
 
 // bootDebian starts the lab's Debian disk, and logs in.
 func bootDebian(t *testing.T, kernel string) *hvtest.Live {
@@ -39,10 +40,21 @@ func bootDebian(t *testing.T, kernel string) *hvtest.Live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := hvtest.Follow(t, m)
+	l := hvtest.Follow(t, shownMachine{m})
 	l.Guard = debianPatience
 	logIn(l)
 	return l
+}
+
+// shownMachine shows what its guest says, as it may take long to say it.
+type shownMachine struct{ hv.Machine }
+
+func (m shownMachine) Console() io.ReadWriter {
+	con := m.Machine.(hv.Consoler).Console()
+	return struct {
+		io.Reader
+		io.Writer
+	}{io.TeeReader(con, os.Stdout), con}
 }
 
 func logIn(l *hvtest.Live) {
@@ -67,7 +79,7 @@ func TestDebianBoots(t *testing.T) {
 	l := bootDebian(t, "")
 	before := shell(l, "uname -r")
 	t.Logf("booted %s with %s", before, shell(l, "cat /proc/cmdline"))
-	t.Log(shell(l, "DEBIAN_FRONTEND=noninteractive dpkg -i /root/next.deb 2>&1; sync"))
+	t.Log(shell(l, "DEBIAN_FRONTEND=noninteractive dpkg --force-unsafe-io -i /root/next.deb 2>&1; sync"))
 	l.Say("reboot\n")
 	l.Event("reboot", func(e hv.Event) bool { return e.Kind == hv.EventReboot })
 	logIn(l)
