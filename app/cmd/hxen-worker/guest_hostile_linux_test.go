@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +52,21 @@ func TestGuestHostile(t *testing.T) {
 	t.Logf("%d guests have done more than %d deeds", rounds, said*4096)
 }
 
+// paced is a network's end with some thousand frames a second at most, none while
+// it is quiet.
+type paced struct {
+	net.Conn
+	quiet *atomic.Bool
+}
+
+func (p paced) Read(b []byte) (int, error) {
+	time.Sleep(200 * time.Microsecond)
+	for p.quiet.Load() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return p.Conn.Read(b)
+}
+
 func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (said int) {
 	dir := t.TempDir()
 	disk, neighbour := filepath.Join(dir, "disk"), filepath.Join(dir, "neighbour")
@@ -66,8 +84,12 @@ func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (s
 		},
 		NICs: []hv.NIC{{UUID: "01020304-0000-4000-8000-00000000000d", MAC: "52:54:00:00:00:01", Network: netUUID}},
 	}
+	var quiet atomic.Bool
 	m, err := native.New(accel.Open).Launch(t.Context(), s, hv.Host{
-		Dir: dir, Cache: t.TempDir(), NICs: []string{"card"}, Dial: hvtest.Chatter,
+		Dir: dir, Cache: t.TempDir(), NICs: []string{"card"}, Dial: func(ctx context.Context, socket string) (net.Conn, error) {
+			c, err := hvtest.Chatter(ctx, socket)
+			return paced{c, &quiet}, err
+		},
 		OpenDisk: func(path string, readonly bool) (hv.DiskFile, error) { return diskfile.Open(path, readonly) },
 	})
 	if err != nil {
@@ -89,6 +111,7 @@ func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (s
 			most = max(most, u.RSS)
 		}
 	}
+	quiet.Store(true)
 	paused := m.Pause(t.Context()) == nil // else it has ended by itself
 	time.Sleep(time.Second)               // for what is under way
 	before, _ := proc.Use(os.Getpid())
