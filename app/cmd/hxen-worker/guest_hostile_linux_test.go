@@ -117,6 +117,7 @@ func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (s
 	before, _ := proc.Use(os.Getpid())
 	time.Sleep(2 * time.Second)
 	after, _ := proc.Use(os.Getpid())
+	quiet.Store(false)
 	m.Close()
 	reason, err := m.Wait()
 	readers.Wait()
