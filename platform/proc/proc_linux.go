@@ -79,7 +79,7 @@ func parseStat(b []byte) (s stat, err error) {
 	i := bytes.LastIndexByte(b, ')')
 	f := strings.Fields(string(b[i+1:]))
 	const first = 3 // the first field after the name
-	if i < 0 || len(f) <= 24-first || len(f[0]) != 1 {
+	if i < 0 || len(f) <= 24-first || len(f[0]) != 1 || f[0][0] < 'A' {
 		return s, errors.New("/proc/PID/stat has another form than expected")
 	}
 	s.state = f[0][0]

@@ -67,6 +67,7 @@ func FuzzParseStat(f *testing.F) {
 	f.Add(own)
 	f.Add([]byte("1 (x) S 1"))
 	f.Add([]byte(")"))
+	f.Add([]byte(")\x00 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0"))
 	f.Add([]byte(""))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := parseStat(b); err == nil && s.state == 0 {

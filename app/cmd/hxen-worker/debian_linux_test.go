@@ -61,15 +61,15 @@ func logIn(l *hvtest.Live) {
 	l.Expect("login: ")
 	l.Say("root\n")
 	l.Expect("# ")
+	l.Say("bind 'set enable-bracketed-paste off'; stty -echo; PS1=; echo quiet'-'now\n")
+	l.Expect("quiet-now")
 }
 
 // shell has Debian's shell run a command, and returns what it printed.
 func shell(l *hvtest.Live, command string) string {
-	l.Say("stty -echo\n")
-	l.Expect("# ")
-	l.Say(command + "; echo @@ $?\n")
+	l.Say(command + "; echo '@'@ $?.\n")
 	out := l.Expect("@@ ")
-	l.Expect("# ")
+	l.Expect(".")
 	return strings.TrimSpace(strings.ReplaceAll(out, "\r", ""))
 }
 
