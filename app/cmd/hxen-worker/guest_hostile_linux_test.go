@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +39,7 @@ func TestGuestHostile(t *testing.T) {
 	}
 	rounds, each := 3, 4*time.Second
 	if !testing.Short() {
-		rounds, each = 30, 10*time.Second
+		rounds, each = 20, 10*time.Second
 	}
 	said := 0
 	for round := range rounds {
@@ -53,18 +52,21 @@ func TestGuestHostile(t *testing.T) {
 }
 
 // paced is a network's end with some thousand frames a second at most, none while
-// it is quiet.
+// gate is held.
 type paced struct {
 	net.Conn
-	quiet *atomic.Bool
+	gate *sync.Mutex
 }
 
 func (p paced) Read(b []byte) (int, error) {
 	time.Sleep(200 * time.Microsecond)
-	for p.quiet.Load() {
-		time.Sleep(10 * time.Millisecond)
-	}
+	p.wait()
 	return p.Conn.Read(b)
+}
+
+func (p paced) wait() {
+	p.gate.Lock()
+	defer p.gate.Unlock()
 }
 
 func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (said int) {
@@ -84,11 +86,11 @@ func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (s
 		},
 		NICs: []hv.NIC{{UUID: "01020304-0000-4000-8000-00000000000d", MAC: "52:54:00:00:00:01", Network: netUUID}},
 	}
-	var quiet atomic.Bool
+	var gate sync.Mutex // held: the network is quiet
 	m, err := native.New(accel.Open).Launch(t.Context(), s, hv.Host{
 		Dir: dir, Cache: t.TempDir(), NICs: []string{"card"}, Dial: func(ctx context.Context, socket string) (net.Conn, error) {
 			c, err := hvtest.Chatter(ctx, socket)
-			return paced{c, &quiet}, err
+			return paced{c, &gate}, err
 		},
 		OpenDisk: func(path string, readonly bool) (hv.DiskFile, error) { return diskfile.Open(path, readonly) },
 	})
@@ -111,13 +113,13 @@ func hostileGuest(t *testing.T, kernel string, round int, each time.Duration) (s
 			most = max(most, u.RSS)
 		}
 	}
-	quiet.Store(true)
+	gate.Lock()
 	paused := m.Pause(t.Context()) == nil // else it has ended by itself
 	time.Sleep(time.Second)               // for what is under way
 	before, _ := proc.Use(os.Getpid())
 	time.Sleep(2 * time.Second)
 	after, _ := proc.Use(os.Getpid())
-	quiet.Store(false)
+	gate.Unlock()
 	m.Close()
 	reason, err := m.Wait()
 	readers.Wait()
