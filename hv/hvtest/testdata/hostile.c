@@ -4,7 +4,7 @@
  * grants, XenStore, rings of disk, card and screen), and then breaks them: garbage
  * in calls, rings, descriptors, grants and XenStore, memory changed between reads,
  * floods of events, wild ports, registers and addresses. Its own faults send it
- * back to its loop. Each 4096 deeds it says so on Xen's console.
+ * back to its loop. Each 256 deeds it says so on Xen's console.
  *
  *     gcc -m32 -march=i686 -ffreestanding -fno-pic -fno-stack-protector -O1 -nostdlib
  *         -static -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack hostile.c
@@ -273,8 +273,8 @@ void work(void) {
 	u8 b[64];
 	for (;;) {
 		u32 n = rnd(100);
-		if (!(++deeds % 4096))
-			say("[4096 deeds]\n", 13);
+		if (!(++deeds % 256))
+			say("[256 deeds]\n", 12);
 		if (deeds % 1024 == 1)
 			connect();
 		else if (n < 35)
