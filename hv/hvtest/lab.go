@@ -131,6 +131,9 @@ n=0
 while [ ! -b /dev/nvme0n1 ] && [ $n -lt 100 ]; do n=$((n+1)); sleep 0.1; done
 mount -t ext4 -o ro /dev/nvme0n1 /lab || echo "@@ no files"
 `)
+	// A KVM that is loaded earlier may keep a frequency of the TSC that Linux has
+	// only guessed (kvm_timer_init in arch/x86/kvm/x86.c, without constant_tsc).
+	b.WriteString("n=0; while ! dmesg | grep -q 'Switched to clocksource tsc$' && [ $n -lt 150 ]; do n=$((n+1)); sleep 0.1; done\n")
 	for _, m := range labModules {
 		name, options, _ := strings.Cut(m, " ")
 		fmt.Fprintf(&b, "insmod /modules/%s.ko %s || echo '@@ module %s failed'\n", name, options, name)
