@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-bench setup-dist
+.PHONY: help run build programs cross lint test test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-windows setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -61,6 +61,13 @@ lint: setup-build ## gofmt, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
+# The packages that a Windows without QEMU and display can test.
+test-windows: setup-windows ## the Windows programs and their packages' tests, under wine
+	HXEN_REQUIRE=$${HXEN_REQUIRE-wine,mingw} go test -count=1 -v -timeout 60m -run '^TestWine$$' ./app/cmd/hxen
+	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -exec "$(CURDIR)/.ci/wine" -timeout 30m \
+		./platform/... ./hv ./hv/accel/... ./hv/disk ./hv/guestmem ./hv/native ./hv/qemu ./hv/rfb ./hv/xen ./hv/xenabi ./hv/xenstore \
+		./app/api ./app/client ./app/control ./app/desktop/model/... ./app/text ./installer/plan
+
 test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
 
@@ -89,5 +96,5 @@ dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, 
 clean: ## remove what was built (guests and caches stay)
 	rm -rf bin dist .cache/e2e
 
-setup-build setup-run setup-test setup-bench setup-dist: setup-%:
+setup-build setup-run setup-test setup-windows setup-bench setup-dist: setup-%:
 	@.ci/setup $*

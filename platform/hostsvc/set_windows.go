@@ -51,21 +51,39 @@ func Set(_ context.Context, _ Runner, d Desired) error {
 		return fmt.Errorf("open the service: %w", err)
 	}
 	defer h.Close()
+	if err := update(h, d, c); err != nil {
+		return err
+	}
+	if err := setPreshutdown(h.Handle, d.StopTime); err != nil && !underWine() {
+		return fmt.Errorf("set the time that the service has to stop: %w", err)
+	}
+	return nil
+}
+
+// update changes what is registered already.
+func update(h *mgr.Service, d Desired, c *service.Config) error {
+	if underWine() { // wine 8 knows the command line, and no more
+		line, err := windows.UTF16PtrFromString(commandLine(d))
+		if err == nil {
+			err = windows.ChangeServiceConfig(h.Handle, windows.SERVICE_NO_CHANGE, mgr.StartAutomatic, windows.SERVICE_NO_CHANGE, line, nil, nil, nil, nil, nil, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("change the registration: %w", err)
+		}
+		return nil
+	}
 	now, err := h.Config()
 	if err != nil {
 		return fmt.Errorf("read the registration: %w", err)
 	}
 	now.BinaryPathName = commandLine(d)
 	now.DisplayName, now.Description, now.StartType = c.DisplayName, c.Description, mgr.StartAutomatic
-	now.DelayedAutoStart = !underWine()
+	now.DelayedAutoStart = true
 	if c.UserName != "" {
 		now.ServiceStartName = c.UserName
 	}
 	if err := h.UpdateConfig(now); err != nil {
 		return fmt.Errorf("change the registration: %w", err)
-	}
-	if err := setPreshutdown(h.Handle, d.StopTime); err != nil && !underWine() {
-		return fmt.Errorf("set the time that the service has to stop: %w", err)
 	}
 	return nil
 }
@@ -137,7 +155,7 @@ func Control(ctx context.Context, _ Runner, name string, perUser bool, verb stri
 	case "stop":
 		return s.Stop()
 	case "restart":
-		if err := s.Stop(); err != nil {
+		if err := s.Stop(); err != nil && !errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) {
 			return err
 		}
 		select {
