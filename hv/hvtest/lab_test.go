@@ -85,9 +85,10 @@ func TestLabHostile(t *testing.T) {
 	}.Run(t)
 }
 
-// TestSaves saves and restores one guest for hours, TestClones makes many clones.
+// TestSaves saves and restores one guest for hours, TestClones makes many
+// clones, and plugs devices in and out.
 func TestSaves(t *testing.T)  { longLab(t, "^TestSaves$") }
-func TestClones(t *testing.T) { longLab(t, "^(TestClones|TestGuestIdleClones)$") }
+func TestClones(t *testing.T) { longLab(t, "^(TestGuest(Service|Plug|IdleClones)|TestClones)$") }
 
 func longLab(t *testing.T, tests string) {
 	if os.Getenv("HXEN_LONG") == "" {
@@ -95,7 +96,10 @@ func longLab(t *testing.T, tests string) {
 	}
 	hvtest.RequireLab(t)
 	const kernel = "linux-image-cloud-amd64"
-	files := map[string]string{"bin/hxen-netd": program(t, "./app/cmd/hxen-netd")}
+	files := map[string]string{}
+	for _, p := range []string{"hxen", "hxen-worker", "hxen-netd"} {
+		files["bin/"+p] = program(t, "./app/cmd/"+p)
+	}
 	addGuest(t, files, "0-own", kernel)
 	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour}, Binaries: []hvtest.LabBinary{
 		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", tests}, Timeout: 4 * time.Hour},
