@@ -120,11 +120,13 @@ func (p *packages) Apply(ctx context.Context, s *plan.Session) error {
 	m := managers[p.host.Manager]
 	out, err := p.run(ctx, s, m, m.install, missing...)
 	if err != nil && len(m.refresh) > 0 && ctx.Err() == nil {
-		if _, lerr := p.run(ctx, s, m, m.refresh); lerr == nil {
-			out, err = p.run(ctx, s, m, m.install, missing...) // the lists may have been old
-		} else {
-			err = lerr
+		// The lists may have been old. apt-get update calls it a success when it could
+		// fetch none.
+		said, lerr := p.run(ctx, s, m, m.refresh)
+		if err = lerr; err == nil {
+			out, err = p.run(ctx, s, m, m.install, missing...)
 		}
+		out += said
 	}
 	if err == nil {
 		return nil

@@ -224,6 +224,10 @@ func (t *tree) remove(name string) error {
 	if err != nil {
 		return err
 	}
+	// A file system that is read-only refuses also to delete what is not there.
+	if _, err := r.Lstat(rel); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err := r.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

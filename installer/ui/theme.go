@@ -169,5 +169,11 @@ func (b *button) TypedKey(e *fyne.KeyEvent) {
 		}
 		return
 	}
+	if e.Name == fyne.KeyEscape { // the window's, whatever has the keyboard
+		if c := fyne.CurrentApp().Driver().CanvasForObject(b); c != nil && c.OnTypedKey() != nil {
+			c.OnTypedKey()(e)
+		}
+		return
+	}
 	b.Button.TypedKey(e)
 }

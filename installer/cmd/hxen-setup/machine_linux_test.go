@@ -244,7 +244,8 @@ func (m *machine) put(program, name string) {
 // unstable are folders in which an installation is not looked for: what package
 // managers keep for themselves, and what does not outlive a boot.
 var unstable = []string{"proc", "sys", "dev", "tmp", "run", "var/cache", "var/log", "var/lib/apt", "var/lib/dpkg", "etc/ld.so.cache", "var/cache/ldconfig",
-	"root", "home/ann/.cache", "home/ann/.config"}
+	"root", "home/ann/.cache", "home/ann/.config",
+	"etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-"} // what they were before the last change
 
 // files describes all files: mode, owner, and content or target.
 func (m *machine) files() map[string]string {

@@ -276,7 +276,7 @@ func code(ctx context.Context, r plan.Result) int {
 
 // teller prints events for people.
 func teller(out, errs io.Writer) func(plan.Event) {
-	last := ""
+	last, noted := "", map[string]bool{}
 	return func(e plan.Event) {
 		switch {
 		case e.End != nil && e.End.OK && e.End.Action == plan.Uninstall:
@@ -288,7 +288,8 @@ func teller(out, errs io.Writer) func(plan.Event) {
 			if e.End.Undone && !e.End.Rights {
 				fmt.Fprintln(errs, text.T("What was done so far was taken back."))
 			}
-		case e.Note != "":
+		case e.Note != "" && !noted[e.Note]: // the helper's come a second time with its result
+			noted[e.Note] = true
 			fmt.Fprintln(out, "  "+e.Note)
 		case e.Title != "" && e.Title != last && e.State == plan.Working:
 			last = e.Title

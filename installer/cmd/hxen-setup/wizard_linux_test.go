@@ -133,7 +133,7 @@ func (s *screen) photo(name string) []byte {
 		if err != nil {
 			s.t.Fatalf("import: %v", err)
 		}
-		if last != nil && bytes.Equal(pixels(now), pixels(last)) {
+		if last != nil && len(now) > painted && bytes.Equal(pixels(now), pixels(last)) {
 			break
 		}
 		last = now
@@ -146,6 +146,10 @@ func (s *screen) photo(name string) []byte {
 	}
 	return last
 }
+
+// painted is what a picture of a window that shows something takes at least; one
+// of a window that is black yet takes 6,000 bytes.
+const painted = 12000
 
 // pixels leaves out what a PNG file says of its time.
 func pixels(png []byte) []byte {
@@ -186,7 +190,7 @@ func TestWizard(t *testing.T) {
 	s.window("^Installing HXEN")
 	s.photo("install-progress")
 	wizard("install", "HXEN is installed")
-	s.keys("Tab", "Tab", "Escape")
+	s.keys("Tab", "Escape")
 	if err := s.end(); err != nil {
 		t.Fatalf("the wizard: %v\n%s", err, s.said)
 	}
