@@ -34,6 +34,7 @@ func startWorker(j Job) (*monitor, error) {
 		return nil, err
 	}
 	cmd := exec.Command("/bench/hxen-worker", "--dir", dir, "--run", runDir)
+	cmd.Env = append(os.Environ(), "GODEBUG=disablethp=1") // as the service starts it
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
