@@ -250,6 +250,8 @@ func guestTime(t *testing.T, l *hvtest.Live) (guest, host time.Time) {
 	out := l.Run("echo $EPOCHREALTIME")
 	host = time.Now()
 	var sec, usec int64
+	// The kernel may have said something before: that it was stuck, after a stop.
+	out = out[strings.LastIndexByte(out, '\n')+1:]
 	if n, err := fmt.Sscanf(out, "%d.%06d", &sec, &usec); n != 2 {
 		t.Fatalf("the guest's date is %q: %v", out, err)
 	}
