@@ -60,7 +60,7 @@ func NewDebian(t testing.TB, packages ...string) Debian {
 		`--customize-hook=chroot "$1" useradd -m -s /bin/bash ann`,
 		`--customize-hook=printf '[Match]\nName=en*\n[Network]\nDHCP=yes\n' > "$1/etc/systemd/network/dhcp.network"`,
 		`--customize-hook=chroot "$1" systemctl enable systemd-networkd`,
-		`--customize-hook=cp "$1"/boot/vmlinuz-* "$1"/vmlinuz; cp "$1"/boot/initrd.img-* "$1"/initrd`,
+		`--customize-hook=cp --remove-destination "$1"/boot/vmlinuz-* "$1"/vmlinuz && cp --remove-destination "$1"/boot/initrd.img-* "$1"/initrd`,
 		"bookworm", "tree.tar")
 	tool(t, tmp, "sh", "-ec", `
 		mkdir tree
