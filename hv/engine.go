@@ -187,6 +187,7 @@ const (
 	ExitPoweroff  ExitReason = "poweroff"  // the guest powered itself off
 	ExitReboot    ExitReason = "reboot"    // the guest asked to restart and restarts by policy
 	ExitCrash     ExitReason = "crash"     // the guest crashed
+	ExitWatchdog  ExitReason = "watchdog"  // its watchdog saw it hang
 	ExitDestroyed ExitReason = "destroyed" // we were told to pull the plug
 	ExitSaved     ExitReason = "suspend"   // its state was written into a file, from which it goes on
 	ExitFailed    ExitReason = "failed"    // the engine failed; the error says how

@@ -64,6 +64,7 @@ type Spec struct {
 	OnPoweroff  string    `json:"on_poweroff,omitempty"`  // XenAPI on_normal_exit: destroy (default), restart
 	OnReboot    string    `json:"on_reboot,omitempty"`
 	OnCrash     string    `json:"on_crash,omitempty"`
+	OnWatchdog  string    `json:"on_watchdog,omitempty"` // restart (default, in place, as real computers do), and the words of OnCrash
 	// Other is XenAPI's other_config: free keys of clients.
 	Other map[string]string `json:"other,omitempty"`
 
@@ -255,12 +256,19 @@ const (
 	EndPreserve        = "preserve"         // of a crash: the guest stays, paused, to be looked at
 	EndCoredumpDestroy = "coredump-destroy" // of a crash: its memory is written into a file first
 	EndCoredumpRestart = "coredump-restart"
+	// EndRenameRestart keeps what is left of the guest under another name, and
+	// restarts it. A guest is one folder: what is left is its memory, in a file there.
+	EndRenameRestart = "rename-restart"
 )
 
-// Dumps reports whether a crashed guest's memory is to be written into a file.
-func (s *Spec) Dumps() bool {
-	return s.OnCrash == EndCoredumpDestroy || s.OnCrash == EndCoredumpRestart
+// Dumps reports whether the guest's memory is to be written into a file when it
+// ends in a way for which this is the policy.
+func Dumps(policy string) bool {
+	return policy == EndCoredumpDestroy || policy == EndCoredumpRestart || policy == EndRenameRestart
 }
+
+// Dumps reports whether a crashed guest's memory is to be written into a file.
+func (s *Spec) Dumps() bool { return Dumps(s.OnCrash) }
 
 func (s *Spec) checkEnds() error {
 	for field, v := range map[string]string{"on_poweroff": s.OnPoweroff, "on_reboot": s.OnReboot} {
@@ -270,13 +278,14 @@ func (s *Spec) checkEnds() error {
 			return fmt.Errorf("%s %q: must be %s or %s", field, v, EndDestroy, EndRestart)
 		}
 	}
-	switch s.OnCrash {
-	case "", EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart:
-		return nil
-	case "rename-restart":
-		return fmt.Errorf("on_crash %q: a guest is one folder and cannot be there twice: use %s or %s", s.OnCrash, EndPreserve, EndCoredumpRestart)
+	for field, v := range map[string]string{"on_crash": s.OnCrash, "on_watchdog": s.OnWatchdog} {
+		switch v {
+		case "", EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart, EndRenameRestart:
+		default:
+			return fmt.Errorf("%s %q: must be %s, %s, %s, %s, %s or %s", field, v, EndDestroy, EndRestart, EndRenameRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart)
+		}
 	}
-	return fmt.Errorf("on_crash %q: must be %s, %s, %s, %s or %s", s.OnCrash, EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart)
+	return nil
 }
 
 func (s *Spec) checkStart() error {

@@ -23,6 +23,7 @@ const (
 	FnTrash   = "trash_list"    // nothing -> []Trashed
 	FnUntrash = "trash_restore" // TrashArg -> Created
 	FnEmpty   = "trash_empty"   // TrashArg -> int64: bytes freed; an empty id means everything
+	FnRepair  = "vm_repair"     // RepairArg -> Created: a guest whose folder cannot be used
 	FnRelink  = "vm_relink"     // Relink -> nothing: an image has moved
 	FnBoot    = "vm_boot_menu"  // VMArg -> BootMenu: what the disks of a halted guest can boot
 	FnEnd     = "service_end"   // nothing -> nothing: the service ends, and guests go on
@@ -158,6 +159,11 @@ type Relink struct {
 	Path string `json:"path"` // absolute
 }
 
+// RepairArg names a guest that hxen:broken is told of.
+type RepairArg struct {
+	VM Ref `json:"vm"`
+}
+
 // BootMenu is what a guest's disks can boot, when it has no kernel on the host.
 type BootMenu struct {
 	Entries []BootEntry `json:"entries"`
@@ -240,9 +246,11 @@ const (
 	KeyLog         = "hxen:log"          // VM.other_config: path of the guest's log on the host
 	KeyFirmware    = "firmware"          // VM.HVM_boot_params, as xapi: bios, uefi
 	KeyOrder       = "order"             // VM.HVM_boot_params, as xapi
+	KeyRepair      = "hxen:repair"       // VM.other_config: what FnRepair would do about that; not there: nothing
 	KeyWaiting     = "hxen:waiting"      // VM.other_config: why a guest that is to start by itself has not yet
 	KeyWaitFor     = "hxen:wait_for"     // VM.other_config, to be set: what it waits for: network, or a path
 	KeyOnHostStop  = "hxen:on_host_stop" // VM.other_config, to be set: shutdown, save, poweroff
+	KeyOnWatchdog  = "hxen:on_watchdog"  // VM.other_config, to be set: as actions_after_crash, in xl's words; "" for a reset in place
 	KeySavedAt     = "hxen:saved_at"     // VM.other_config of a suspended guest: when it was saved (RFC 3339)
 	KeySavedSize   = "hxen:saved_size"   // likewise: bytes of its saved state
 	KeyStage       = "hxen:stage"        // task.other_config: what the task is doing, in words

@@ -153,7 +153,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such guest, 130 cancelled.`),
 			root.AddCommand(c)
 		}
 	}
-	add("guest", a.newCommand(), a.demoCommand(), a.listCommand(), a.renameCommand(), a.retypeCommand(), a.bootEntriesCommand(), a.removeCommand(), a.trashCommand(), a.relinkCommand(),
+	add("guest", a.newCommand(), a.demoCommand(), a.listCommand(), a.renameCommand(), a.retypeCommand(), a.bootEntriesCommand(), a.removeCommand(), a.trashCommand(), a.relinkCommand(), a.repairCommand(), a.policyCommand(),
 		a.uptimeCommand(), a.domidCommand(), a.domnameCommand())
 	add("run", a.powerCommands()...)
 	add("guest", a.templateCommand(), a.cloneCommand())

@@ -143,3 +143,30 @@ file name, or its device (vda). The image must be of the same format and size.`)
 		},
 	}
 }
+
+func (a *app) repairCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "repair NAME", Args: cobra.ExactArgs(1),
+		Short: text.T("Make a guest whose folder cannot be used one that can"),
+		Long: text.T(`A copied folder gets an identity of its own; settings that cannot be read are put
+aside, and those that HXEN wrote last are taken back. Nothing is deleted.`),
+		Example:           "  hxen repair web",
+		ValidArgsFunction: a.guestNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, vm, _, err := a.guest(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			made, err := c.Repair(cmd.Context(), vm)
+			if err != nil {
+				return err
+			}
+			now, err := c.VM(cmd.Context(), made.VM)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(a.Out, text.T("Repaired %s.", now.NameLabel))
+			return nil
+		},
+	}
+}

@@ -46,6 +46,33 @@ func (c *Client) SetAutostart(ctx context.Context, vm api.Ref, a Autostart) erro
 	return nil
 }
 
+// Policies are what to do when a guest ends by itself, in xl's words; nil leaves
+// one as it is.
+type Policies struct {
+	OnPoweroff, OnReboot, OnCrash, OnWatchdog *string
+}
+
+// SetPolicies changes what is done when a guest ends.
+func (c *Client) SetPolicies(ctx context.Context, vm api.Ref, p Policies) error {
+	for field, v := range map[string]*string{"shutdown": p.OnPoweroff, "reboot": p.OnReboot, "crash": p.OnCrash} {
+		if v == nil {
+			continue
+		}
+		if err := c.Call(ctx, "VM.set_actions_after_"+field, nil, vm, *v); err != nil {
+			return err
+		}
+	}
+	if p.OnWatchdog == nil {
+		return nil
+	}
+	var other map[string]string
+	if err := c.Call(ctx, "VM.get_other_config", &other, vm); err != nil {
+		return err
+	}
+	other[api.KeyOnWatchdog] = *p.OnWatchdog
+	return c.Call(ctx, "VM.set_other_config", nil, vm, other)
+}
+
 // EndService has the service end, under its guests, and waits for its end.
 func (c *Client) EndService(ctx context.Context) error {
 	if err := c.Plugin(ctx, api.FnEnd, nil, nil); err != nil {

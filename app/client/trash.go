@@ -32,3 +32,10 @@ func (c *Client) EmptyTrash(ctx context.Context, id string, progress Progress) (
 func (c *Client) Relink(ctx context.Context, vm api.Ref, disk, path string) error {
 	return c.Plugin(ctx, api.FnRelink, api.Relink{VM: vm, Disk: disk, Path: path}, nil)
 }
+
+// Repair makes a guest whose folder cannot be used one that can.
+func (c *Client) Repair(ctx context.Context, vm api.Ref) (api.Created, error) {
+	var out api.Created
+	err := c.Plugin(ctx, api.FnRepair, api.RepairArg{VM: vm}, &out)
+	return out, err
+}

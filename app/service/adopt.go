@@ -377,7 +377,7 @@ func (s *Service) halted(g *guest, l *link, exit *control.Exit) {
 }
 
 // restarts is the policy that Xen's tool stack keeps: on_poweroff, on_reboot,
-// on_crash.
+// on_crash, on_watchdog.
 func restarts(spec *hv.Spec, reason hv.ExitReason) bool {
 	switch reason {
 	case hv.ExitPoweroff:
@@ -385,9 +385,15 @@ func restarts(spec *hv.Spec, reason hv.ExitReason) bool {
 	case hv.ExitReboot:
 		return spec.OnReboot != hv.EndDestroy
 	case hv.ExitCrash:
-		return spec.OnCrash == hv.EndRestart || spec.OnCrash == hv.EndCoredumpRestart
+		return restartsOn(spec.OnCrash)
+	case hv.ExitWatchdog:
+		return spec.OnWatchdog == "" || restartsOn(spec.OnWatchdog)
 	}
 	return false
+}
+
+func restartsOn(policy string) bool {
+	return policy == hv.EndRestart || policy == hv.EndCoredumpRestart || policy == hv.EndRenameRestart
 }
 
 const (

@@ -28,6 +28,7 @@ type guest struct {
 	name    string
 	spec    *hv.Spec // replaced, never changed in place; not to be used if problem is set
 	problem string   // why the folder cannot be used; empty for a sound guest
+	repair  string   // what repair would do then; empty if nothing
 	images  map[string]imageFacts
 
 	power    hv.PowerState
@@ -56,7 +57,7 @@ type guest struct {
 func newGuest(f *found, run string) *guest {
 	g := &guest{
 		uuid: f.uuid, dir: f.dir, files: paths.GuestDir(f.dir, run),
-		name: f.name, spec: f.spec, problem: f.problem, images: f.images,
+		name: f.name, spec: f.spec, problem: f.problem, repair: f.repair, images: f.images,
 		power: hv.Halted, domid: -1, ops: map[api.Ref]hv.Operation{}, unplugged: map[string]bool{},
 	}
 	if f.last != nil {

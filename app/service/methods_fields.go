@@ -110,7 +110,7 @@ func (s *Service) registerText(srv *rpc.Server) {
 	} {
 		srv.RegisterSetter(api.ClassVM, field, func(c *rpc.Call, ref api.Ref, value string) error {
 			return s.configure(c, ref, hv.OpConfigure, func(spec *hv.Spec) error {
-				*of(spec) = strings.Replace(value, "coredump_and_", "coredump-", 1) // XenAPI's on_crash_behaviour
+				*of(spec) = strings.NewReplacer("coredump_and_", "coredump-", "rename_", "rename-").Replace(value) // XenAPI's on_crash_behaviour
 				return nil
 			})
 		})
@@ -127,7 +127,7 @@ func setOther(spec *hv.Spec, m map[string]string) error {
 		}
 		spec.Autostart = on
 	}
-	for key, field := range map[string]*string{api.KeyWaitFor: &spec.WaitFor, api.KeyOnHostStop: &spec.OnHostStop} {
+	for key, field := range map[string]*string{api.KeyWaitFor: &spec.WaitFor, api.KeyOnHostStop: &spec.OnHostStop, api.KeyOnWatchdog: &spec.OnWatchdog} {
 		if v, ok := m[key]; ok {
 			*field = v
 		}

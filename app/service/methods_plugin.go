@@ -38,6 +38,7 @@ func (s *Service) registerPlugin(srv *rpc.Server) {
 	add(api.FnProbe, func(_ *rpc.Call, p api.Probe) (api.ProbeResult, error) { return s.probe(p.Path) })
 	add(api.FnDefault, s.hostInfo)
 	add(api.FnRelink, s.relink)
+	srv.RegisterPlugin(api.Plugin, api.FnRepair, s.repair)
 	add(api.FnBoot, s.bootMenu)
 	add(api.FnEnd, func(*rpc.Call) error { s.end(errLeave); return nil })
 	add(api.FnVersion, func(*rpc.Call) (api.Version, error) { return s.version(), nil })

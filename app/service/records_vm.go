@@ -119,6 +119,7 @@ func describe(vm *api.VM, spec *hv.Spec) {
 	vm.ActionsAfterShutdown = orElse(spec.OnPoweroff, "destroy")
 	vm.ActionsAfterReboot = orElse(spec.OnReboot, "restart")
 	vm.ActionsAfterCrash = strings.Replace(orElse(spec.OnCrash, hv.EndDestroy), "coredump-", "coredump_and_", 1) // XenAPI's on_crash_behaviour
+	vm.ActionsAfterCrash = strings.Replace(vm.ActionsAfterCrash, "rename-", "rename_", 1)
 	vm.DomainType = string(spec.Type)
 	vm.PVKernel, vm.PVRamdisk, vm.PVArgs = spec.Boot.Kernel, spec.Boot.Initrd, spec.Boot.Cmdline
 	vm.PVBootloaderArgs = spec.Boot.Entry
@@ -165,9 +166,13 @@ func notes(vm *api.VM, g *guest) {
 		}
 	}
 	set(api.KeyBroken, g.problem)
+	set(api.KeyRepair, g.repair)
 	set(api.KeyLog, g.files.Log())
 	set(api.KeyNotice, g.notice)
 	set(api.KeyWaiting, g.waiting)
+	if g.spec != nil {
+		set(api.KeyOnWatchdog, g.spec.OnWatchdog)
+	}
 	if g.link != nil {
 		set(api.KeyEngine, g.status.Info.Engine)
 		set(api.KeyAccel, g.status.Info.Accelerator)

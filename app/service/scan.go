@@ -28,6 +28,7 @@ type found struct {
 	name    string   // to show
 	spec    *hv.Spec // nil when it cannot be read
 	problem string   // why the guest cannot be used; it is then shown and never touched
+	repair  string   // what repair would do then; empty: nothing can be done here
 	last    *control.Status
 	images  map[string]imageFacts // by the disk's path as in the spec
 }
@@ -103,9 +104,10 @@ func readGuest(dir string) *found {
 	}
 	switch {
 	case err != nil:
-		f.problem = err.Error()
+		f.problem, f.repair = err.Error(), repairOf(dir, spec, err)
 		return f
 	case spec.UUID != base:
+		f.repair = repairOf(dir, spec, nil)
 		f.problem = fmt.Sprintf("this folder (%s) is a copy of guest %s: a folder bears the uuid of its guest; give the copy a uuid of its own to use it", base, spec.UUID)
 		return f
 	}
@@ -121,8 +123,10 @@ func readGuest(dir string) *found {
 
 // readSpec returns the spec, also with an error where enough of it can be read
 // to show a name.
-func readSpec(dir string) (*hv.Spec, error) {
-	b, err := os.ReadFile(paths.GuestDir(dir, "").Spec())
+func readSpec(dir string) (*hv.Spec, error) { return readSpecFile(paths.GuestDir(dir, "").Spec()) }
+
+func readSpecFile(path string) (*hv.Spec, error) {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("its settings (spec.json) are missing")
 	}
@@ -136,7 +140,7 @@ func readSpec(dir string) (*hv.Spec, error) {
 	if head.Version > hv.SpecVersion {
 		var some struct{ UUID, Name string }
 		_ = json.Unmarshal(b, &some)
-		return &hv.Spec{UUID: some.UUID, Name: some.Name}, fmt.Errorf("it was made by a newer HXEN (settings of version %d, this one knows %d); update HXEN", head.Version, hv.SpecVersion)
+		return &hv.Spec{UUID: some.UUID, Name: some.Name}, fmt.Errorf("it was made by a newer HXEN (settings of version %d, this one knows %d); %w", head.Version, hv.SpecVersion, errNewer)
 	}
 	var spec hv.Spec
 	if err := json.Unmarshal(b, &spec); err != nil {

@@ -74,17 +74,14 @@ func (s *store) prepare() (identity, error) {
 		}
 	}
 	b, err := os.ReadFile(s.Hosts())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return identity{}, fmt.Errorf("read the host's identity: %w", err)
-	}
 	var id identity
-	if err == nil {
-		if json.Unmarshal(b, &id) == nil && hv.IsUUID(id.Host) && hv.IsUUID(id.Pool) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		if err == nil && json.Unmarshal(b, &id) == nil && hv.IsUUID(id.Host) && hv.IsUUID(id.Pool) {
 			return id, nil
 		}
 		// Nothing but references is lost with it; still it is kept.
-		aside := s.Hosts() + ".broken-" + stamp(time.Now())
-		if err := os.Rename(s.Hosts(), aside); err != nil {
+		aside, err := putAside(s.Hosts())
+		if err != nil {
 			return identity{}, fmt.Errorf("set the broken identity aside: %w", err)
 		}
 		s.log.Warn("the host's identity was damaged; made a new one", "old", aside)
@@ -121,8 +118,14 @@ func (s *store) writeSpec(dir string, spec *hv.Spec) error {
 	if err := spec.Check(); err != nil {
 		return fmt.Errorf("write the guest's settings: %w", err)
 	}
-	if err := writeJSON(paths.GuestDir(dir, "").Spec(), spec); err != nil {
+	files := paths.GuestDir(dir, "")
+	if err := writeJSON(files.Spec(), spec); err != nil {
 		return fmt.Errorf("write the guest's settings: %w", err)
+	}
+	// What repair takes back when somebody has edited spec.json wrongly, or a disk
+	// has lost it. Nothing depends on it.
+	if err := writeJSON(files.SpecCopy(), spec); err != nil {
+		s.log.Warn("write the copy of a guest's settings", "guest", spec.Name, "err", err)
 	}
 	return nil
 }
@@ -166,6 +169,17 @@ func syncDir(dir string) {
 	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync()
 		d.Close()
+	}
+}
+
+// putAside gives what is damaged another name, and returns that.
+func putAside(path string) (string, error) {
+	aside := path + ".broken-" + stamp(time.Now())
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			return aside, os.Rename(path, aside)
+		}
+		aside = fmt.Sprintf("%s.broken-%s-%d", path, stamp(time.Now()), n)
 	}
 }
 

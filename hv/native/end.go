@@ -36,6 +36,15 @@ func (m *Machine) crash(why string) {
 	m.end(hv.ExitCrash, nil)
 }
 
+// hung ends a guest whose watchdog has said that it hangs.
+func (m *Machine) hung() {
+	m.log.Warn("the guest's watchdog saw it hang")
+	if m.config.Notice != nil && !m.over() {
+		m.config.Notice("the guest's watchdog saw it hang")
+	}
+	m.end(hv.ExitWatchdog, nil)
+}
+
 // Pause has the guest's processors stand still; it returns when they do. It
 // reports whether they ran before. It waits for a Save that is going on.
 func (m *Machine) Pause() bool {

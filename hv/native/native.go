@@ -378,7 +378,7 @@ func (m *Machine) shutdown(reason uint32) {
 	case xenabi.SHUTDOWN_reboot:
 		m.end(hv.ExitReboot, nil)
 	case xenabi.SHUTDOWN_watchdog:
-		m.crash("its watchdog saw it hang")
+		m.hung()
 	case xenabi.SHUTDOWN_crash:
 		m.crash("its kernel panicked; the console has its last words")
 	default: // what nobody has asked it for

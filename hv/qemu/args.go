@@ -139,9 +139,18 @@ func (b *builder) base() {
 		"-rtc", "base=utc",
 		"-boot", "menu=off,strict=on",
 		"-global", "ICH9-LPC.disable_s3=1", // nothing here could wake a guest from S3
+		"-global", "ICH9-LPC.noreboot=off", // the chipset's watchdog works, for guests that arm it
 		// A panic ends QEMU, with its reason in the SHUTDOWN event, unless the guest is
 		// to be looked at first.
-		"-action", "reboot=reset,shutdown=poweroff,panic="+panicAction(b.s)+",watchdog=reset")
+		"-action", "reboot=reset,shutdown=poweroff,panic="+panicAction(b.s)+",watchdog="+watchdogAction(b.s))
+}
+
+// watchdogAction: what has to be looked at, dumped or ended stops first.
+func watchdogAction(s hv.Spec) string {
+	if s.OnWatchdog == "" {
+		return "reset"
+	}
+	return "pause"
 }
 
 func panicAction(s hv.Spec) string {

@@ -14,17 +14,34 @@ import (
 // that grows with it.
 const dumpTime = time.Minute
 
-// crashed begins what on_crash asks for and says what happens.
-func (m *Machine) crashed() string {
+// ended begins what a policy asks for when the guest's system is at an end, and
+// says what happens. stopped: nobody else ends QEMU.
+func (m *Machine) ended(what, field, policy string, stopped bool) string {
 	switch {
-	case m.spec.OnCrash == hv.EndPreserve:
-		return "the guest's system has crashed and was kept, paused, as it is (on_crash); power it off when you have looked at it"
-	case m.spec.Dumps():
+	case policy == hv.EndPreserve:
+		return what + " and was kept, paused, as it is (" + field + "); power it off when you have looked at it"
+	case hv.Dumps(policy):
 		path := filepath.Join(m.host.Dir, "crash-"+time.Now().UTC().Format("20060102T150405")+".core")
 		go m.dump(path)
-		return "the guest's system has crashed; its memory is being written to " + path
+		return what + "; its memory is being written to " + path
+	case stopped:
+		go m.endCrashed()
 	}
-	return "the guest's system has crashed"
+	return what
+}
+
+// watchdog is called when the guest has let its watchdog run out. Without a policy
+// QEMU has reset it, as real computers do.
+func (m *Machine) watchdog() {
+	const what = "the guest's watchdog saw it hang"
+	if m.spec.OnWatchdog == "" {
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: what + ", and restarted it"})
+		return
+	}
+	m.mu.Lock()
+	m.hung = true
+	m.mu.Unlock()
+	m.events.Put(hv.Event{Kind: hv.EventNotice, Text: m.ended(what, "on_watchdog", m.spec.OnWatchdog, true)})
 }
 
 // dump writes the guest's memory as an ELF core, for crash(8) and gdb, and ends
@@ -41,8 +58,12 @@ func (m *Machine) dump(path string) {
 	if err != nil {
 		_ = os.Remove(part)
 		m.host.Log.Error("write the memory of a crashed guest", "err", err)
-		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: fmt.Sprintf("the guest's system has crashed, and its memory could not be written: %v", err)})
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: fmt.Sprintf("the guest's system is at an end, and its memory could not be written: %v", err)})
 	}
+	m.endCrashed()
+}
+
+func (m *Machine) endCrashed() {
 	end, done := context.WithTimeout(context.Background(), 2*quitTime)
 	defer done()
 	if err := m.endQEMU(end); err != nil {

@@ -30,7 +30,9 @@ func (m *Machine) onEvent(e qmp.Event) {
 		m.mu.Lock()
 		m.panicked = true
 		m.mu.Unlock()
-		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: m.crashed()})
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: m.ended("the guest's system has crashed", "on_crash", m.spec.OnCrash, false)})
+	case "WATCHDOG":
+		m.watchdog()
 	case "BLOCK_IO_ERROR":
 		m.events.Put(hv.Event{Kind: hv.EventIOError, Object: m.diskOf(text(e, "node-name")), Text: ioError(e)})
 	case "BLOCK_IMAGE_CORRUPTED":

@@ -42,6 +42,8 @@ func (m *Machine) reason() (hv.ExitReason, error) {
 		return hv.ExitReboot, nil
 	case m.destroyed:
 		return hv.ExitDestroyed, nil
+	case m.hung:
+		return hv.ExitWatchdog, nil
 	case m.panicked:
 		return hv.ExitCrash, nil
 	case m.shutdown == "host-qmp-quit":

@@ -42,6 +42,7 @@ type Machine struct {
 	state      hv.PowerState   // guarded by mu
 	shutdown   string          // guarded by mu; reason of the SHUTDOWN event
 	panicked   bool            // guarded by mu
+	hung       bool            // guarded by mu; its watchdog has said so
 	destroyed  bool            // guarded by mu; we pulled the plug
 	rebooted   bool            // guarded by mu; the guest restarts, which ends it by its policy
 	lastReset  time.Time       // guarded by mu; QEMU's time of the last restart

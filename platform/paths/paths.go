@@ -126,6 +126,7 @@ func GuestDir(dir, run string) Guest {
 }
 
 func (g Guest) Spec() string       { return filepath.Join(g.Dir, "spec.json") }
+func (g Guest) SpecCopy() string   { return filepath.Join(g.Dir, "spec.copy.json") }  // as HXEN wrote spec.json last
 func (g Guest) State() string      { return filepath.Join(g.Worker(), "state.json") } // written only by the lock's holder
 func (g Guest) Lock() string       { return filepath.Join(g.Dir, "lock") }
 func (g Guest) Log() string        { return filepath.Join(g.Dir, "worker.log") }

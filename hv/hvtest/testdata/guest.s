@@ -4,7 +4,8 @@
 # On COM1 it says "READY" and then answers every byte: q powers off (ACPI S5),
 # r resets (keyboard controller), c reports a panic (pvpanic), d reads a sector
 # with the BIOS and says "D"; w writes it back and says "W"; after a failure of
-# the disk either says "E". Anything else is echoed. The power button powers
+# the disk either says "E"; t arms the chipset's watchdog and lets it run out.
+# Anything else is echoed. The power button powers
 # it off. A key of the PS/2 keyboard is told as "K" and two hexadecimal digits.
 .code16
 .globl _start
@@ -50,6 +51,8 @@ loop:	mov $0x600, %dx			# PM1_STS
 	je reset
 	cmp $'c', %al
 	je crash
+	cmp $'t', %al
+	je watchdog
 	mov $0x02, %ah			# the BIOS's number for reading a sector
 	cmp $'d', %al
 	je disk
@@ -68,6 +71,13 @@ reset:	mov $0xfe, %al
 crash:	mov $0x505, %dx
 	mov $1, %al
 	out %al, %dx
+	jmp loop
+watchdog:
+	mov $0x672, %dx			# TCO_TMR: 4 ticks of 0.6 s, twice
+	mov $4, %ax
+	out %ax, %dx
+	mov $0x660, %dx			# TCO_RLD
+	out %ax, %dx
 	jmp loop
 disk:	and $0xdf, %al			# to upper case
 	push %ax
