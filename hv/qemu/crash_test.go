@@ -4,7 +4,6 @@ import (
 	"debug/elf"
 	"io"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
@@ -45,28 +44,5 @@ func TestOnCrash(t *testing.T) {
 	defer core.Close()
 	if core.Type != elf.ET_CORE || len(core.Progs) < 2 {
 		t.Errorf("%s is no core file: %+v", cores[0], core.FileHeader)
-	}
-}
-
-// TestWatchdog: a guest that lets its watchdog run out is reset where it stands, or
-// ended by its policy.
-func TestWatchdog(t *testing.T) {
-	l := newLab(t)
-	s := l.spec(t)
-	m := boots(t, l, s)
-	io.WriteString(m.Console(), "t")
-	for e := range m.Events() {
-		if e.Kind == hv.EventNotice && strings.Contains(e.Text, "watchdog") {
-			break
-		}
-	}
-	m.Close()
-	s.OnWatchdog = hv.EndRestart // which is the service's to do
-	m = boots(t, l, s)
-	io.WriteString(m.Console(), "t")
-	for range m.Events() {
-	}
-	if reason, err := m.Wait(); reason != hv.ExitWatchdog || err != nil {
-		t.Errorf("ended as %q, %v", reason, err)
 	}
 }
