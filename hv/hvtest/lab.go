@@ -185,8 +185,9 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	args = slices.Concat(args, []string{"-M", "q35", "-cpu", "max,+svm,+npt", "-m", "4096", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "stdio",
 		"-drive", "file=" + image + ",if=none,id=lab,format=raw,snapshot=on", "-device", "nvme,drive=lab,serial=lab",
-		// tsc=reliable: TCG's counters are one, which Linux cannot know.
-		"-kernel", KernelFile(t, l.Kernel), "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off tsc=reliable clocksource=tsc"})
+		// tsc=reliable: TCG's counters are one, which Linux cannot know. oops=panic: a
+		// kernel that has fallen would else stand still until the time is up.
+		"-kernel", KernelFile(t, l.Kernel), "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1 oops=panic no_timer_check mitigations=off tsc=reliable clocksource=tsc"})
 	for i, d := range l.Disks {
 		id := fmt.Sprintf("disk%d", i)
 		args = append(args, "-drive", "file="+d+",if=none,id="+id+",format=raw,snapshot=on", "-device", "nvme,drive="+id+",serial="+id)

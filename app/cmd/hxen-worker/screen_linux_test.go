@@ -13,6 +13,7 @@ import (
 	"image/color"
 	"image/png"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,10 @@ func checkResize(t *testing.T, l *hvtest.Live, v *viewer) {
 	})
 }
 
+// cursorReport is the terminal's answer to the shell, which asked where its prompt
+// is; whoever reads next gets it.
+var cursorReport = regexp.MustCompile("\x1b\\[[0-9;]*R")
+
 // checkRepeat: a key that is held down is typed again and again.
 func checkRepeat(t *testing.T, l *hvtest.Live, v *viewer) {
 	t.Helper()
@@ -270,7 +275,8 @@ func checkRepeat(t *testing.T, l *hvtest.Live, v *viewer) {
 	l.Run("sleep 1")
 	v.Key(0x2d, false)
 	v.typed(0x1c)
-	if got := l.Run("while ! grep -q x /tmp/r; do sleep 0.1; done; cat /tmp/r"); len(got) < 3 || strings.Trim(got, "x") != "" {
+	got := l.Run("while ! grep -q x /tmp/r; do sleep 0.1; done; cat /tmp/r")
+	if typed := cursorReport.ReplaceAllString(got, ""); len(typed) < 3 || strings.Trim(typed, "x") != "" {
 		t.Errorf("a held key typed %q", got)
 	}
 }
