@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,10 +171,7 @@ func (s *Service) cloneable(g *guest, spec *hv.Spec) error {
 	if spec.Type != hv.PVH {
 		return refuse("clone", fmt.Sprintf("guest %q has a saved state, and only guests of type pvh can be cloned with one", g.name), cure)
 	}
-	from := g.files.Saved()
-	if _, err := os.Stat(from); err != nil {
-		from = g.files.Clone()
-	}
+	from := g.savedFile()
 	f, err := savefile.Open(from, "native")
 	if err != nil {
 		return refuse("clone", err.Error(), cure)
@@ -201,10 +197,7 @@ func (s *Service) cloneable(g *guest, spec *hv.Spec) error {
 // file system can, as nobody ever writes to it. Where it lies a clone's worker cannot
 // write to it either; a template has no worker.
 func (s *Service) cloneMemory(ctx context.Context, g *guest, tmp string, template bool, progress progressFunc) error {
-	from, files := g.files.Saved(), paths.GuestDir(tmp, "")
-	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
-		from = g.files.Clone()
-	}
+	from, files := g.savedFile(), paths.GuestDir(tmp, "")
 	to := files.Clone()
 	if template {
 		to = files.Saved()

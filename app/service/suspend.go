@@ -179,14 +179,16 @@ func (g *guest) rest() hv.PowerState {
 	return hv.Suspended
 }
 
-// saved is the file that the guest goes on from, if there is one.
-func (g *guest) saved() (os.FileInfo, error) {
-	fi, err := os.Stat(g.files.Saved())
-	if err != nil {
-		fi, err = os.Stat(g.files.Clone())
+// savedFile is what the guest goes on from, if it is there: its own saved state, or
+// that of the template which it is a clone of.
+func (g *guest) savedFile() string {
+	if _, err := os.Stat(g.files.Saved()); err == nil {
+		return g.files.Saved()
 	}
-	return fi, err
+	return g.files.Clone()
 }
+
+func (g *guest) saved() (os.FileInfo, error) { return os.Stat(g.savedFile()) }
 
 // savedNotes shows what is saved.
 func savedNotes(vm *api.VM, g *guest) {
