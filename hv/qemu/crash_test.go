@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"io"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
@@ -45,4 +46,45 @@ func TestOnCrash(t *testing.T) {
 	if core.Type != elf.ET_CORE || len(core.Progs) < 2 {
 		t.Errorf("%s is no core file: %+v", cores[0], core.FileHeader)
 	}
+}
+
+// TestWatchdog: a guest that lets its watchdog run out is reset where it stands, kept
+// to be looked at, or ended, as its policy says.
+func TestWatchdog(t *testing.T) {
+	l := newLab(t)
+	hung := func(policy string) *Machine {
+		s := l.spec(t)
+		s.OnWatchdog = policy
+		m := boots(t, l, s)
+		io.WriteString(m.Console(), "t")
+		return m
+	}
+	t.Run("reset", func(t *testing.T) {
+		m := hung("")
+		for e := range m.Events() {
+			if e.Kind == hv.EventNotice && strings.Contains(e.Text, "watchdog") {
+				break
+			}
+		}
+		until(t, m, "READY")
+		m.Close()
+	})
+	t.Run(hv.EndPreserve, func(t *testing.T) {
+		m := hung(hv.EndPreserve)
+		if e := <-m.Events(); e.Kind != hv.EventNotice || !strings.Contains(e.Text, "on_watchdog") {
+			t.Errorf("told as %+v", e)
+		}
+		if e := <-m.Events(); e.Kind != hv.EventState || e.State != hv.Paused {
+			t.Errorf("told as %+v", e)
+		}
+		m.Close()
+	})
+	t.Run(hv.EndRestart, func(t *testing.T) {
+		m := hung(hv.EndRestart) // the service starts it again
+		for range m.Events() {
+		}
+		if reason, err := m.Wait(); reason != hv.ExitWatchdog || err != nil {
+			t.Errorf("ended as %q, %v", reason, err)
+		}
+	})
 }

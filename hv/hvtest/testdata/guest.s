@@ -72,7 +72,17 @@ crash:	mov $0x505, %dx
 	mov $1, %al
 	out %al, %dx
 	jmp loop
-watchdog:
+watchdog:				# GCS.NO_REBOOT is set, as in real chipsets: drivers clear it
+	lgdt gdtr
+	mov %cr0, %eax
+	inc %ax				# PE
+	mov %eax, %cr0
+	mov $8, %bx
+	mov %bx, %fs			# which keeps its 4 GiB in real mode
+	dec %ax
+	mov %eax, %cr0
+	mov $0xfed1f410, %ebx		# where the BIOS has put the root complex's registers
+	andb $0xdf, %fs:(%ebx)
 	mov $0x672, %dx			# TCO_TMR: 4 ticks of 0.6 s, twice
 	mov $4, %ax
 	out %ax, %dx
@@ -122,5 +132,8 @@ put:	push %ax
 	ret
 msg:	.asciz "READY\r\n"
 drive:	.byte 0
+gdtr:	.word 15
+	.long gdt
+gdt:	.quad 0, 0x00cf92000000ffff	# data, 4 GiB
 	.org 510
 	.word 0xaa55
