@@ -186,7 +186,7 @@ func holder(o fyne.CanvasObject) fyne.CanvasObject {
 func (w *wizard) choosePage() fyne.CanvasObject {
 	o := &w.options
 	part := func(c plan.Component, name, what string) fyne.CanvasObject {
-		box := widget.NewCheck(name, func(on bool) {
+		box := newCheck(name, func(on bool) {
 			o.Components = slices.DeleteFunc(o.Components, func(d plan.Component) bool { return c == d })
 			if on {
 				o.Components = append(o.Components, c)
@@ -198,7 +198,7 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 		}
 		return container.NewBorder(nil, nil, container.NewStack(box, fixed(190)), nil, dim(what))
 	}
-	service := widget.NewCheck(text.T("Start machines at boot"), func(on bool) { o.Service = on })
+	service := newCheck(text.T("Start machines at boot"), func(on bool) { o.Service = on })
 	service.SetChecked(o.Service)
 	serves := text.T("A service that needs nobody to be logged in.")
 	if i := slices.IndexFunc(w.found, func(f steps.Finding) bool { return f.ID == "service" && f.State != hostinfo.OK }); i >= 0 {
@@ -214,7 +214,7 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 		container.NewBorder(nil, nil, container.NewStack(service, fixed(190)), nil, dim(serves)),
 	)
 	if slices.ContainsFunc(w.found, func(f steps.Finding) bool { return f.Fix == steps.FixKVM }) {
-		kvm := widget.NewCheck(text.T("Let me use KVM"), func(on bool) { o.KVM = on })
+		kvm := newCheck(text.T("Let me use KVM"), func(on bool) { o.KVM = on })
 		kvm.SetChecked(o.KVM)
 		rows.Add(container.NewBorder(nil, nil, container.NewStack(kvm, fixed(190)), nil, dim(text.T("Adds you to the group that may use it; log in again afterwards."))))
 	}
@@ -245,9 +245,9 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 
 func (w *wizard) removePage() fyne.CanvasObject {
 	w.action = plan.Uninstall
-	guests := widget.NewCheck(text.T("Keep my machines and their disks"), func(on bool) { w.options.RemoveGuests = !on })
+	guests := newCheck(text.T("Keep my machines and their disks"), func(on bool) { w.options.RemoveGuests = !on })
 	guests.SetChecked(!w.options.RemoveGuests)
-	packs := widget.NewCheck(text.T("Keep QEMU and other packages of the system"), func(on bool) { w.options.RemovePackages = !on })
+	packs := newCheck(text.T("Keep QEMU and other packages of the system"), func(on bool) { w.options.RemovePackages = !on })
 	packs.SetChecked(!w.options.RemovePackages)
 	return container.NewVBox(
 		w.heading(text.T("Remove HXEN"), text.T("Only what the setup made is removed. Files that you changed are kept aside.")),

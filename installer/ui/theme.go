@@ -169,11 +169,35 @@ func (b *button) TypedKey(e *fyne.KeyEvent) {
 		}
 		return
 	}
-	if e.Name == fyne.KeyEscape { // the window's, whatever has the keyboard
-		if c := fyne.CurrentApp().Driver().CanvasForObject(b); c != nil && c.OnTypedKey() != nil {
-			c.OnTypedKey()(e)
-		}
+	if e.Name == fyne.KeyEscape {
+		typedOnWindow(b, e)
 		return
 	}
 	b.Button.TypedKey(e)
+}
+
+// check is a check box that leaves Escape to the window.
+type check struct{ widget.Check }
+
+func newCheck(label string, changed func(bool)) *check {
+	c := &check{}
+	c.Text, c.OnChanged = label, changed
+	c.ExtendBaseWidget(c)
+	return c
+}
+
+// TypedKey implements fyne.Focusable.
+func (c *check) TypedKey(e *fyne.KeyEvent) {
+	if e.Name == fyne.KeyEscape {
+		typedOnWindow(c, e)
+		return
+	}
+	c.Check.TypedKey(e)
+}
+
+// typedOnWindow gives a key that a widget got to its window.
+func typedOnWindow(o fyne.CanvasObject, e *fyne.KeyEvent) {
+	if c := fyne.CurrentApp().Driver().CanvasForObject(o); c != nil && c.OnTypedKey() != nil {
+		c.OnTypedKey()(e)
+	}
 }

@@ -76,6 +76,7 @@ type stage struct {
 	computer *computer
 	t        *testing.T
 	queue    chan func() // what belongs to Fyne's goroutine, which is the test's
+	closed   bool
 }
 
 func open(t *testing.T, c *computer) *stage {
@@ -87,9 +88,14 @@ func open(t *testing.T, c *computer) *stage {
 		close(c.wait)
 	}
 	w := newWizard(context.Background(), a, Options{Backend: c, Version: "1.2", Launch: func(plan.Plan, bool) error { return nil }})
-	s := &stage{w, c, t, make(chan func(), 100)}
+	s := &stage{wizard: w, computer: c, t: t, queue: make(chan func(), 100)}
 	w.do = func(f func()) { s.queue <- f } // the test driver would run it beside the test
-	t.Cleanup(w.win.Close)
+	t.Cleanup(func() {
+		if !s.closed {
+			w.win.Close()
+		}
+	})
+	w.win.SetOnClosed(func() { s.closed = true })
 	return s
 }
 
@@ -130,7 +136,7 @@ func texts(o fyne.CanvasObject) (out []string) {
 		add(o.Text)
 	case *button:
 		add(o.Text)
-	case *widget.Check:
+	case *check:
 		add(o.Text)
 	case *widget.RadioGroup:
 		add(o.Options...)
@@ -164,6 +170,26 @@ func TestKeyboardAlone(t *testing.T) {
 	}
 	if s.code() != exitOK {
 		t.Errorf("code %d", s.code())
+	}
+}
+
+// TestEscape: it leaves the setup also with the keyboard on a check box.
+func TestEscape(t *testing.T) {
+	s := open(t, &computer{})
+	for _, p := range []page{welcome, checking} {
+		s.at(p)
+		s.enter()
+	}
+	s.at(choose)
+	for range 20 {
+		s.win.Canvas().FocusNext()
+		if _, on := s.win.Canvas().Focused().(*check); on {
+			s.win.Canvas().Focused().TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
+			break
+		}
+	}
+	if !s.closed {
+		t.Error("the window is still there")
 	}
 }
 
