@@ -249,45 +249,6 @@ func (s *Spec) Check() error {
 	return s.checkEnds()
 }
 
-// What is to happen when a guest ends: xl's on_poweroff, on_reboot, on_crash.
-const (
-	EndDestroy         = "destroy"
-	EndRestart         = "restart"
-	EndPreserve        = "preserve"         // of a crash: the guest stays, paused, to be looked at
-	EndCoredumpDestroy = "coredump-destroy" // of a crash: its memory is written into a file first
-	EndCoredumpRestart = "coredump-restart"
-	// EndRenameRestart keeps what is left of the guest under another name, and
-	// restarts it. A guest is one folder: what is left is its memory, in a file there.
-	EndRenameRestart = "rename-restart"
-)
-
-// Dumps reports whether the guest's memory is to be written into a file when it
-// ends in a way for which this is the policy.
-func Dumps(policy string) bool {
-	return policy == EndCoredumpDestroy || policy == EndCoredumpRestart || policy == EndRenameRestart
-}
-
-// Dumps reports whether a crashed guest's memory is to be written into a file.
-func (s *Spec) Dumps() bool { return Dumps(s.OnCrash) }
-
-func (s *Spec) checkEnds() error {
-	for field, v := range map[string]string{"on_poweroff": s.OnPoweroff, "on_reboot": s.OnReboot} {
-		switch v {
-		case "", EndDestroy, EndRestart:
-		default:
-			return fmt.Errorf("%s %q: must be %s or %s", field, v, EndDestroy, EndRestart)
-		}
-	}
-	for field, v := range map[string]string{"on_crash": s.OnCrash, "on_watchdog": s.OnWatchdog} {
-		switch v {
-		case "", EndDestroy, EndRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart, EndRenameRestart:
-		default:
-			return fmt.Errorf("%s %q: must be %s, %s, %s, %s, %s or %s", field, v, EndDestroy, EndRestart, EndRenameRestart, EndPreserve, EndCoredumpDestroy, EndCoredumpRestart)
-		}
-	}
-	return nil
-}
-
 func (s *Spec) checkStart() error {
 	if s.Order < 0 || s.Order > MaxOrder {
 		return fmt.Errorf("order %d: must be 0 to %d", s.Order, MaxOrder)

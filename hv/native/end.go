@@ -27,30 +27,12 @@ func (m *Machine) kick() {
 	}
 }
 
-// crash ends the guest for what it did, in a few words.
-func (m *Machine) crash(why string) {
-	m.log.Warn("the guest crashed", "why", why)
-	if m.config.Notice != nil && !m.over() {
-		m.config.Notice("the guest crashed: " + why)
-	}
-	m.end(hv.ExitCrash, nil)
-}
-
-// hung ends a guest whose watchdog has said that it hangs.
-func (m *Machine) hung() {
-	m.log.Warn("the guest's watchdog saw it hang")
-	if m.config.Notice != nil && !m.over() {
-		m.config.Notice("the guest's watchdog saw it hang")
-	}
-	m.end(hv.ExitWatchdog, nil)
-}
-
 // Pause has the guest's processors stand still; it returns when they do. It
 // reports whether they ran before. It waits for a Save that is going on.
 func (m *Machine) Pause() bool {
 	m.still.Lock()
 	defer m.still.Unlock()
-	return m.gate.shut(m.kick)
+	return m.shut()
 }
 
 // Resume lets them go on. It reports whether they stood still. It waits for a
@@ -58,6 +40,20 @@ func (m *Machine) Pause() bool {
 func (m *Machine) Resume() bool {
 	m.still.Lock()
 	defer m.still.Unlock()
+	m.fallen.Store(false)
+	return m.open()
+}
+
+// shut has the processors stand still, and waits until they do; open lets them go
+// on. They report whether that changed anything. still is held.
+func (m *Machine) shut() bool {
+	ran := m.gate.shut(m.kick)
+	m.domain.Still(true)
+	return ran
+}
+
+func (m *Machine) open() bool {
+	m.domain.Still(false)
 	return m.gate.open()
 }
 

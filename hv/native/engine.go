@@ -137,6 +137,8 @@ func (e *Engine) prepare(ctx context.Context, s hv.Spec, h hv.Host) (_ *Guest, e
 	g.config = Config{
 		UUID: [16]byte(id), Name: s.Name, VCPUs: s.VCPUs, Memory: s.Memory,
 		Cmdline: s.Boot.Cmdline, Hold: h.Hold, Slept: h.Slept, Log: h.Log, Notice: g.notice,
+		OnCrash: s.OnCrash, OnWatchdog: s.OnWatchdog, Work: h.Work,
+		Stopped: func() { g.events.Put(hv.Event{Kind: hv.EventState, State: hv.Paused}) },
 	}
 	g.config.Outside = g.outside
 	if h.Restore != "" {

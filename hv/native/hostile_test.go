@@ -108,7 +108,7 @@ func (g *hostile) call() {
 		g.Store(g.args(), g.garbage(512))
 	}
 	ends := func(nr, cmd uint64) bool {
-		return nr == xenabi.HYPERVISOR_sched_op && (cmd == xenabi.SCHEDOP_shutdown || cmd == xenabi.SCHEDOP_remote_shutdown || cmd == xenabi.SCHEDOP_shutdown_code)
+		return nr == xenabi.HYPERVISOR_sched_op && (cmd == xenabi.SCHEDOP_shutdown || cmd == xenabi.SCHEDOP_remote_shutdown || cmd == xenabi.SCHEDOP_shutdown_code || cmd == xenabi.SCHEDOP_watchdog)
 	}
 	waits := args[0] == xenabi.SCHEDOP_block || args[0] == xenabi.SCHEDOP_poll
 	if ends(nr, args[0]) || nr == xenabi.HYPERVISOR_sched_op && waits && g.rnd.IntN(50) > 0 {

@@ -60,6 +60,11 @@ type Config struct {
 	Slept func() time.Duration
 
 	Log *slog.Logger
+	// OnCrash and OnWatchdog are the Spec's, and Work a folder for the memory that
+	// they may have written into a file.
+	OnCrash, OnWatchdog, Work string
+	Stopped                   func() // told when a policy has the guest stand still; may be nil
+
 	// Notice, if not nil, is told in a sentence what went wrong in the guest. It
 	// must not wait.
 	Notice func(text string)
@@ -106,6 +111,7 @@ type Machine struct {
 
 	still     sync.Mutex    // held while somebody decides whether the processors run
 	since     moment        // guarded by still; when the clocks were last compared
+	fallen    atomic.Bool   // its end was seen, and it has not gone on since
 	asked     atomic.Bool   // the guest was asked to suspend itself
 	suspended chan struct{} // of one element: it has, and the gate is closed
 
@@ -151,6 +157,7 @@ func Start(h accel.Hypervisor, c Config) (*Machine, error) {
 		return nil, err
 	}
 	m.since = m.moment()
+	m.domain.Still(c.Hold)
 	m.config.KernelFile, m.config.Initrd, m.config.Saved, m.config.Ready = nil, nil, nil, nil
 	close(m.begin)
 	go m.life()

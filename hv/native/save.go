@@ -46,7 +46,7 @@ func (m *Machine) Save(ctx context.Context, path string, progress func(done, tot
 	rest.release()
 	if err != nil {
 		if ran {
-			m.gate.open()
+			m.open()
 		}
 		return fmt.Errorf("save the guest: %w", err)
 	}
@@ -68,14 +68,14 @@ func (m *Machine) use() error {
 // It reports whether they ran.
 func (m *Machine) settle(ctx context.Context) (ran bool) {
 	if m.gate.held() {
-		m.gate.shut(m.kick)
+		m.shut()
 		return false
 	}
 	control := xenstore.Home(domid) + "/control/"
 	if can, _ := m.client.Read(control + "feature-suspend"); can == "1" {
 		m.askSuspend(ctx, control+"shutdown")
 	}
-	m.gate.shut(m.kick)
+	m.shut()
 	return true
 }
 
@@ -155,15 +155,8 @@ func (m *Machine) save(ctx context.Context, path string, store xenstore.State, p
 		return err
 	}
 	s.Store = store
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-m.ended:
-			cancel(errEnded)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, done := m.alive(ctx)
+	defer done()
 	err = savefile.Write(ctx, path, saveEngine, func(f *os.File) (savefile.Parts, error) {
 		return writeSave(ctx, f, s, m.memories(), progress)
 	})
@@ -171,6 +164,19 @@ func (m *Machine) save(ctx context.Context, path string, store xenstore.State, p
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// alive is ctx until the machine ends, or done.
+func (m *Machine) alive(ctx context.Context) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-m.ended:
+			cancel(errEnded)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // state is all but XenStore's and the memory. The processors stand still.

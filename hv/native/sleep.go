@@ -79,8 +79,8 @@ func (m *Machine) Resync() error {
 	defer m.servers.Done()
 	m.still.Lock()
 	defer m.still.Unlock()
-	if m.gate.shut(m.kick) {
-		defer m.gate.open()
+	if m.shut() {
+		defer m.open()
 	}
 	if err := m.shiftTSC(0); err != nil {
 		return err

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,11 +18,11 @@ const dumpTime = time.Minute
 func (m *Machine) ended(what, field, policy string, stopped bool) string {
 	switch {
 	case policy == hv.EndPreserve:
-		return what + " and was kept, paused, as it is (" + field + "); power it off when you have looked at it"
+		return hv.Preserved(what, field)
 	case hv.Dumps(policy):
-		path := filepath.Join(m.host.Dir, "crash-"+time.Now().UTC().Format("20060102T150405")+".core")
+		path := filepath.Join(m.host.Dir, hv.CoreName(time.Now()))
 		go m.dump(path)
-		return what + "; its memory is being written to " + path
+		return hv.Dumping(what, path)
 	case stopped:
 		go m.endCrashed()
 	}
@@ -58,7 +57,7 @@ func (m *Machine) dump(path string) {
 	if err != nil {
 		_ = os.Remove(part)
 		m.host.Log.Error("write the memory of a crashed guest", "err", err)
-		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: fmt.Sprintf("the guest's system is at an end, and its memory could not be written: %v", err)})
+		m.events.Put(hv.Event{Kind: hv.EventNotice, Text: hv.NotDumped(err)})
 	}
 	m.endCrashed()
 }

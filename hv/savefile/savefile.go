@@ -64,7 +64,18 @@ func Sum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) 
 
 // Write makes the file at path appear whole or not at all: write fills in a file
 // beside it, and says where it has put what.
-func Write(ctx context.Context, path, engine string, write func(f *os.File) (Parts, error)) (err error) {
+func Write(ctx context.Context, path, engine string, write func(f *os.File) (Parts, error)) error {
+	return Whole(ctx, path, func(f *os.File) error {
+		p, err := write(f)
+		if err == nil {
+			_, err = f.WriteAt(head(engine, p), 0)
+		}
+		return err
+	})
+}
+
+// Whole is Write for a file that is no saved guest.
+func Whole(ctx context.Context, path string, write func(f *os.File) error) (err error) {
 	tmp := path + ".part"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -75,10 +86,7 @@ func Write(ctx context.Context, path, engine string, write func(f *os.File) (Par
 			_ = os.Remove(tmp) // the error that counts is told
 		}
 	}()
-	p, err := write(f)
-	if err == nil {
-		_, err = f.WriteAt(head(engine, p), 0)
-	}
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}

@@ -22,6 +22,7 @@ type State struct {
 	Grants                 []*uint64
 	Ports                  []PortState // from port 1 on
 	VCPUs                  []VCPUState
+	Watchdogs              []uint32 // seconds of each; 0: not in use
 }
 
 // PortState is one event channel. Those with a back end are saved as offered:
@@ -93,6 +94,9 @@ func (d *Domain) Save() State {
 	for _, v := range d.vcpus {
 		s.VCPUs = append(s.VCPUs, v.save())
 	}
+	for _, w := range d.watchdogs {
+		s.Watchdogs = append(s.Watchdogs, w.seconds)
+	}
 	return s
 }
 
@@ -144,7 +148,7 @@ func (d *Domain) restore(s State) error {
 	if s.TSCHz != d.cfg.TSCHz {
 		return fmt.Errorf("its TSC ran at %d Hz, and this one runs at %d Hz", s.TSCHz, d.cfg.TSCHz)
 	}
-	if len(s.VCPUs) != len(d.vcpus) || len(s.Params) != len(d.params) || len(s.Grants) > maxGrantFrames || len(s.Limbo) != limboPages*guestmem.PageSize {
+	if len(s.Watchdogs) > maxWatchdogs || len(s.VCPUs) != len(d.vcpus) || len(s.Params) != len(d.params) || len(s.Grants) > maxGrantFrames || len(s.Limbo) != limboPages*guestmem.PageSize {
 		return errSaved
 	}
 	d.account(s.Returned)
@@ -177,6 +181,9 @@ func (d *Domain) restore(s State) error {
 			d.armPeriodic(v, *at)
 		}
 		d.injectPending(v)
+	}
+	for i, seconds := range s.Watchdogs {
+		d.setWatchdog(&d.watchdogs[i], seconds)
 	}
 	return nil
 }

@@ -63,6 +63,13 @@ func (d *Domain) schedOpLocked(c *Call) Action {
 		} else {
 			c.Result = wrongDomain(a.Domain)
 		}
+	case xenabi.SCHEDOP_watchdog:
+		var a xenabi.Watchdog
+		if !get(c, ptr, &a) {
+			c.Result = -xenabi.XEN_EFAULT
+		} else {
+			c.Result = d.watchdogOp(a)
+		}
 	case xenabi.SCHEDOP_pin_override:
 		c.Result = -xenabi.XEN_EPERM
 	default:

@@ -90,6 +90,9 @@ type Domain struct {
 	wall   time.Time                    // guarded by mu; time of day at system time 0
 	closed bool                         // guarded by mu
 
+	watchdogs [maxWatchdogs]watchdog // guarded by mu
+	still     bool                   // guarded by mu; the vCPUs stand still
+
 	returned atomic.Int64 // pages that the guest has given back
 
 	limbo *guestmem.Memory // shared_info and vcpu_info until the guest places them
@@ -171,6 +174,9 @@ func (d *Domain) Close() {
 		for _, a := range []*alarm{&v.single, &v.periodic, &v.pollTimer} {
 			a.stop()
 		}
+	}
+	for i := range d.watchdogs {
+		d.watchdogs[i].stop()
 	}
 	for i := range d.ports {
 		d.ports[i].cut()

@@ -171,6 +171,13 @@ type RemoteShutdown struct {
 	Reason uint32
 }
 
+// Watchdog is struct sched_watchdog, sched.h.
+type Watchdog struct {
+	_       structs.HostLayout
+	ID      uint32
+	Timeout uint32 // seconds
+}
+
 // Poll is struct sched_poll, sched.h.
 type Poll struct {
 	_       structs.HostLayout

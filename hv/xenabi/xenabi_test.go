@@ -28,6 +28,7 @@ var layouts = []struct {
 	{"xen_hvm_evtchn_upcall_vector", HVMEvtchnUpcallVector{}, HVMEvtchnUpcallVector{}},
 	{"sched_shutdown", Shutdown{}, Shutdown{}},
 	{"sched_remote_shutdown", RemoteShutdown{}, RemoteShutdown{}},
+	{"sched_watchdog", Watchdog{}, Watchdog{}},
 	{"sched_poll", Poll{}, Poll32{}},
 	{"vcpu_runstate_info", RunstateInfo{}, RunstateInfo32{}},
 	{"vcpu_register_runstate_memory_area", RegisterArea{}, RegisterArea{}},

@@ -46,6 +46,7 @@ void layout(void)
 
 	S(sched_shutdown); F(sched_shutdown, reason);
 	S(sched_remote_shutdown); F(sched_remote_shutdown, domain_id); F(sched_remote_shutdown, reason);
+	S(sched_watchdog); F(sched_watchdog, id); F(sched_watchdog, timeout);
 	S(sched_poll); F(sched_poll, ports); F(sched_poll, nr_ports); F(sched_poll, timeout);
 	S(vcpu_runstate_info); F(vcpu_runstate_info, state); F(vcpu_runstate_info, state_entry_time); F(vcpu_runstate_info, time);
 	S(vcpu_register_runstate_memory_area); F(vcpu_register_runstate_memory_area, addr);
