@@ -101,6 +101,9 @@ type Computer struct {
 	payload string // ext4 image that is mounted at /payload
 	step    time.Duration
 
+	// Why is a command that tells more where Until gives up; "" for none.
+	Why string
+
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	text *growing
@@ -244,7 +247,8 @@ func (c *Computer) Until(what, command string, ok func(out string) bool) string 
 			return out
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("never %s; %s says:\n%s", what, command, out)
+			why, _ := c.Try(c.Why + "\n:")
+			c.t.Fatalf("never %s; %s says:\n%s\n%s", what, command, out, why)
 		}
 		time.Sleep(time.Second)
 	}

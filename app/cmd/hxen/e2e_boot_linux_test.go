@@ -37,6 +37,7 @@ func TestBoot(t *testing.T) {
 	}
 	hvtest.GuestDisk(t, payload)
 	c := d.NewComputer(t, payload, bootStep)
+	c.Why = "journalctl -u hxen -o short-monotonic | tail -n 150; tail -n 40 /home/ann/.local/share/hxen/guests/*/worker.log"
 	c.On()
 	c.Run("mkdir -p /var/log/journal; systemctl restart systemd-journald; install -m 755 /payload/hxen* /usr/local/bin/")
 	c.Run("cp /payload/guest.img /home/ann/ && chown ann: /home/ann/guest.img")
