@@ -101,6 +101,7 @@ func (s *Service) running(g *guest, l *link, st control.Status) {
 	s.publish(g)
 	s.publishResidents()
 	s.networksChanged()
+	s.watchMemory()
 	over := closedNow(l.conn.Done()) && g.link == l
 	s.mu.Unlock()
 	if over {
@@ -123,6 +124,9 @@ func (s *Service) happened(g *guest, l *link, e control.Event) {
 	}
 	switch e.Event.Kind {
 	case hv.EventState:
+		if e.Event.State == hv.Running && g.power == hv.Paused {
+			g.notice = "" // what it was paused for is over, or will come again
+		}
 		if e.Event.State == hv.Running || e.Event.State == hv.Paused {
 			g.power = e.Event.State
 			leave(l.run.moved)

@@ -77,8 +77,9 @@ func programs(t testing.TB) string {
 func fakeHost(bin string) Host {
 	return Host{
 		CPUs: 4, CPUModel: "test",
-		Memory:   func() (uint64, uint64, error) { return 16 * hv.GiB, 12 * hv.GiB, nil },
-		DiskFree: func(string) (uint64, error) { return 100 * hv.GiB, nil },
+		Memory:      func() (uint64, uint64, error) { return 16 * hv.GiB, 12 * hv.GiB, nil },
+		MemoryShort: func() (bool, uint64, error) { return false, 12 * hv.GiB, nil },
+		DiskFree:    func(string) (uint64, error) { return 100 * hv.GiB, nil },
 		QEMU: func(context.Context) hv.QEMUInfo {
 			return hv.QEMUInfo{Path: "/qemu", Img: filepath.Join(bin, "qemu-img")}
 		},
@@ -280,7 +281,7 @@ func (w *fakeWorker) Handle(_ context.Context, verb string, params json.RawMessa
 		w.cancel <- struct{}{}
 	case control.VerbStats:
 		w.cpu += time.Second
-		return hv.Stats{CPU: w.cpu, Memory: w.status.Spec.Memory, RSS: 1 << 20}, nil
+		return hv.Stats{CPU: w.cpu, Memory: w.status.Spec.Memory, RSS: w.status.Spec.Memory / 2}, nil
 	case control.VerbMedia:
 		var m control.Media
 		json.Unmarshal(params, &m)

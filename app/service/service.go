@@ -35,12 +35,15 @@ import (
 )
 
 // Host is what main knows of this computer. The functions are called when
-// somebody asks or starts a guest, never on a timer.
+// somebody asks or starts a guest; only MemoryShort now and then while guests run.
 type Host struct {
 	CPUs     int
 	CPUModel string
 	Memory   func() (total, free uint64, err error) // bytes
-	DiskFree func(path string) (uint64, error)      // bytes, on the file system of path
+	// MemoryShort reports whether the host is about to run out of memory, of which
+	// so many bytes are left.
+	MemoryShort func() (short bool, free uint64, err error)
+	DiskFree    func(path string) (uint64, error) // bytes, on the file system of path
 	// QEMU and Accel are the probes' verdicts; they remember them, and look again
 	// when what they looked at has changed.
 	QEMU        func(context.Context) hv.QEMUInfo
@@ -92,6 +95,7 @@ type Service struct {
 	guests   map[string]*guest
 	media    map[string]*medium
 	networks map[string]*network
+	watching bool                          // somebody looks at the host's memory
 	shown    map[string]map[api.Ref]string // parts of guests in db, by guest: class by reference
 }
 

@@ -38,6 +38,18 @@ func Memory() (total, free uint64, err error) {
 	return total, min(free, total), nil
 }
 
+// MemoryShort reports whether macOS calls the pressure on memory critical, which
+// is when it ends programs (DISPATCH_MEMORYPRESSURE_CRITICAL, dispatch/source.h).
+func MemoryShort() (short bool, free uint64, err error) {
+	const critical = 4
+	level, err := unix.SysctlUint32("kern.memorystatus_vm_pressure_level")
+	if err != nil {
+		return false, 0, fmt.Errorf("ask for the pressure on memory: %w", err)
+	}
+	_, free, err = Memory()
+	return level == critical, free, err
+}
+
 func diskFree(path string) (free, total uint64, err error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {

@@ -54,15 +54,33 @@ func parseCPUInfo(r io.Reader) (model, virtual string) {
 // Memory tells how many bytes of RAM there are, and how many of them could be
 // used without swapping.
 func Memory() (total, free uint64, err error) {
+	m, err := readMemInfo()
+	return m.total, m.free, err
+}
+
+// MemoryShort reports whether Linux will soon have nothing left to give and then
+// kill a program, as a rule the largest: a guest. That is with little memory left
+// and, where there is swap, nine tenths of it used (as earlyoom has it).
+func MemoryShort() (short bool, free uint64, err error) {
+	m, err := readMemInfo()
+	return err == nil && m.short(), m.free, err
+}
+
+func (m memInfo) short() bool { return m.free < shortOf(m.total) && m.swapFree <= m.swap/10 }
+
+// memInfo is what /proc/meminfo says, in bytes.
+type memInfo struct{ total, free, swap, swapFree uint64 }
+
+func readMemInfo() (memInfo, error) {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask for the memory: %w", err)
+		return memInfo{}, fmt.Errorf("ask for the memory: %w", err)
 	}
 	defer f.Close()
 	return parseMemInfo(f)
 }
 
-func parseMemInfo(r io.Reader) (total, free uint64, err error) {
+func parseMemInfo(r io.Reader) (m memInfo, err error) {
 	for sc := bufio.NewScanner(r); sc.Scan(); {
 		f := strings.Fields(sc.Text())
 		if len(f) != 3 || f[2] != "kB" {
@@ -74,15 +92,19 @@ func parseMemInfo(r io.Reader) (total, free uint64, err error) {
 		}
 		switch f[0] {
 		case "MemTotal:":
-			total = n << 10
+			m.total = n << 10
 		case "MemAvailable:":
-			free = n << 10
+			m.free = n << 10
+		case "SwapTotal:":
+			m.swap = n << 10
+		case "SwapFree:":
+			m.swapFree = n << 10
 		}
 	}
-	if total == 0 {
-		return 0, 0, errors.New("ask for the memory: /proc/meminfo does not say")
+	if m.total == 0 {
+		return m, errors.New("ask for the memory: /proc/meminfo does not say")
 	}
-	return total, free, nil
+	return m, nil
 }
 
 func diskFree(path string) (free, total uint64, err error) {

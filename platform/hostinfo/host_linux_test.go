@@ -18,11 +18,25 @@ func TestParseCPUInfo(t *testing.T) {
 }
 
 func TestParseMemInfo(t *testing.T) {
-	total, free, err := parseMemInfo(strings.NewReader("MemTotal:       1000 kB\nMemFree: 10 kB\nMemAvailable:    500 kB\nHugePages_Total:       0\n"))
-	if err != nil || total != 1000<<10 || free != 500<<10 {
-		t.Errorf("%d of %d, %v", free, total, err)
+	m, err := parseMemInfo(strings.NewReader("MemTotal:       1000 kB\nMemFree: 10 kB\nMemAvailable:    500 kB\nHugePages_Total:       0\nSwapTotal: 9 kB\nSwapFree: 8 kB\n"))
+	if want := (memInfo{1000 << 10, 500 << 10, 9 << 10, 8 << 10}); err != nil || m != want {
+		t.Errorf("%+v, %v; want %+v", m, err, want)
 	}
-	if _, _, err := parseMemInfo(strings.NewReader("MemTotal: many kB\n")); err == nil {
+	const gib = 1 << 30
+	for m, want := range map[memInfo]bool{
+		{16 * gib, gib, 0, 0}:                      false,
+		{16 * gib, gib / 4, 0, 0}:                  true,
+		{16 * gib, gib / 4, 4 * gib, gib}:          false,
+		{16 * gib, gib / 4, 4 * gib, gib / 4}:      true,
+		{1024 * gib, gib, 0, 0}:                    false,
+		{256 << 20, 64 << 20, 0, 0}:                false,
+		{256 << 20, 16 << 20, 256 << 20, 20 << 20}: true,
+	} {
+		if got := m.short(); got != want {
+			t.Errorf("%+v is short: %v", m, got)
+		}
+	}
+	if _, err := parseMemInfo(strings.NewReader("MemTotal: many kB\n")); err == nil {
 		t.Error("no error")
 	}
 }

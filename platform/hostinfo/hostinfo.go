@@ -6,7 +6,7 @@
 //	Accelerators(ctx, store, fresh)       verdicts, best first, tcg last
 //	FindQEMU(ctx) (QEMU, error)           program, version, accelerators, machine type
 //	FindFirmware(qemu) (Firmware, bool)   UEFI code and variables
-//	Processor(), Memory(), DiskFree(path), System()
+//	Processor(), Memory(), MemoryShort(), DiskFree(path), System()
 //	InstallCommand(missing...) string     for this system's package manager
 //	Packages(parts...)                    the same for programs
 //	Window() error                        why no window can be shown
@@ -131,6 +131,10 @@ func DiskFree(path string) (free, total uint64, err error) {
 		return free, total, nil
 	}
 }
+
+// shortOf is how little memory is too little to go on with, of so much: a
+// thirty-second, from 32 to 512 MiB.
+func shortOf(total uint64) uint64 { return max(32<<20, min(total/32, 512<<20)) }
 
 // CPU is the processor.
 type CPU struct {

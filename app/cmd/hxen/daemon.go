@@ -78,7 +78,8 @@ func host(store paths.Store) service.Host {
 	cpu := hostinfo.Processor()
 	return service.Host{
 		CPUs: cpu.Count, CPUModel: cpu.Model,
-		Memory: hostinfo.Memory,
+		Memory:      hostinfo.Memory,
+		MemoryShort: hostinfo.MemoryShort,
 		DiskFree: func(path string) (uint64, error) {
 			free, _, err := hostinfo.DiskFree(path)
 			return free, err

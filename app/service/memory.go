@@ -1,0 +1,94 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hxen-project/hxen/app/control"
+	"github.com/hxen-project/hxen/hv"
+)
+
+// memoryPace is how often the host's memory is looked at while guests run.
+const memoryPace = 2 * time.Second
+
+// watchMemory begins to look at the host's memory, until no guest runs any more. A
+// host that runs out of it ends programs, as a rule the largest, and a guest so
+// loses its power: one that stands still takes no more. s.mu is held.
+func (s *Service) watchMemory() {
+	if s.watching || s.opt.Host.MemoryShort == nil {
+		return
+	}
+	s.watching = true
+	s.tasks.Go(func() {
+		tick := time.NewTicker(memoryPace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-s.ctx.Done():
+				return
+			}
+			s.mu.Lock()
+			any := false
+			for _, g := range s.guests {
+				any = any || g.link != nil
+			}
+			s.watching = any
+			s.mu.Unlock()
+			if !any {
+				return
+			}
+			s.lookAtMemory()
+		}
+	})
+}
+
+// lookAtMemory pauses the guest that takes the most, one at each look, while the
+// host is short of memory. Its user has it go on when there is some again.
+func (s *Service) lookAtMemory() {
+	short, free, err := s.opt.Host.MemoryShort()
+	if err != nil || !short {
+		if err != nil {
+			s.log.Debug("tell whether the host is short of memory", "err", err)
+		}
+		return
+	}
+	g, l := s.largest()
+	if g == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, callWait)
+	defer cancel()
+	if err := l.conn.Call(ctx, control.VerbPause, nil, nil); err != nil {
+		s.log.Error("pause a guest as the host is short of memory", "guest", g.name, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.notice = fmt.Sprintf("this computer has only %s of memory left, and the guest was paused before it could lose its power: close other programs or guests, then resume it", sizeText(int64(free)))
+	s.log.Warn("the host is short of memory; paused a guest", "guest", g.name, "free", free)
+	s.publish(g)
+}
+
+// largest is the running guest that takes the most of the host's memory and that
+// nothing is being done with; nil: there is none.
+func (s *Service) largest() (found *guest, l *link) {
+	s.allFigures(s.ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var most uint64
+	for _, g := range s.guests {
+		if g.link == nil || g.power != hv.Running || len(g.ops) > 0 {
+			continue
+		}
+		n := g.samples.last.stats.RSS
+		if n == 0 && g.spec != nil { // its worker was too slow to say
+			n = g.spec.Memory
+		}
+		if found == nil || n > most {
+			found, l, most = g, g.link, n
+		}
+	}
+	return found, l
+}
