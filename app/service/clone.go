@@ -140,11 +140,8 @@ func (s *Service) clone(ctx context.Context, g *guest, name string, template boo
 			return "", err
 		}
 	}
-	spec.UUID, spec.Name, spec.Template, spec.Autostart = newUUID(), name, template, false
-	for i := range spec.NICs {
-		n := &spec.NICs[i]
-		n.UUID, n.MAC, n.Forwards = newUUID(), newMAC(), nil // a port of the host is one guest's only
-	}
+	becomeAnother(spec)
+	spec.Name, spec.Template = name, template
 	tmp := filepath.Join(s.store.Guests(), newPrefix+spec.UUID)
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return "", fmt.Errorf("make the guest's folder: %w", err)
@@ -163,6 +160,19 @@ func (s *Service) clone(ctx context.Context, g *guest, name string, template boo
 	}
 	made, err := s.enroll(tmp, spec)
 	return made.VM, err
+}
+
+// becomeAnother gives a guest's settings the identity of a new guest like it, which
+// does not start by itself as that does, and has none of its ports of the host.
+func becomeAnother(spec *hv.Spec) {
+	spec.UUID, spec.Autostart = newUUID(), false
+	for i := range spec.Disks {
+		spec.Disks[i].UUID = newUUID()
+	}
+	for i := range spec.NICs {
+		n := &spec.NICs[i]
+		n.UUID, n.MAC, n.Forwards = newUUID(), newMAC(), nil
+	}
 }
 
 // cloneable says why a saved guest cannot be gone on with as another one.
@@ -229,7 +239,6 @@ func (s *Service) cloneDisks(ctx context.Context, g *guest, spec *hv.Spec, tmp s
 	for i := range spec.Disks {
 		d := &spec.Disks[i]
 		from := diskPath(g.dir, *d)
-		d.UUID = newUUID()
 		if d.Path == "" || d.Mode == hv.ReadOnly && filepath.IsAbs(d.Path) {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/disk"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
@@ -299,12 +300,12 @@ func (s *Service) enroll(tmp string, spec *hv.Spec) (api.Created, error) {
 	if err := s.nameFree(spec.Name, ""); err != nil {
 		return api.Created{}, err
 	}
-	syncDir(tmp)
+	savefile.SyncDir(tmp)
 	dir := s.store.Guest(spec.UUID, s.run).Dir
 	if err := os.Rename(tmp, dir); err != nil {
 		return api.Created{}, fmt.Errorf("name the guest's folder: %w", err)
 	}
-	syncDir(s.store.Guests())
+	savefile.SyncDir(s.store.Guests())
 	g := newGuest(readGuest(dir), s.run)
 	s.mu.Lock()
 	defer s.mu.Unlock()

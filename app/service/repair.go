@@ -11,6 +11,7 @@ import (
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/service/rpc"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
 )
@@ -92,20 +93,14 @@ func (s *Service) repair(_ *rpc.Call, want api.RepairArg) (api.Created, error) {
 
 // ownIdentity gives a copied folder uuids and addresses that nobody else has.
 func (s *Service) ownIdentity(g *guest, spec *hv.Spec, lock *proc.Lock) (api.Created, error) {
-	spec.UUID = newUUID()
+	becomeAnother(spec)
 	if s.nameFree(spec.Name, g.uuid) != nil {
 		spec.Name = s.freeName(spec.Name)
 	}
-	spec.Autostart = false // its original starts
-	for i := range spec.Disks {
-		d := &spec.Disks[i]
-		d.UUID = newUUID()
-		if d.VDI != "" && !filepath.IsAbs(d.Path) {
+	for i := range spec.Disks { // the images in the folder are copies, too
+		if d := &spec.Disks[i]; d.VDI != "" && !filepath.IsAbs(d.Path) {
 			d.VDI = newUUID()
 		}
-	}
-	for i := range spec.NICs {
-		spec.NICs[i].UUID, spec.NICs[i].MAC, spec.NICs[i].Forwards = newUUID(), newMAC(), nil
 	}
 	if err := s.store.writeSpec(g.dir, spec); err != nil {
 		return api.Created{}, err
@@ -115,7 +110,7 @@ func (s *Service) ownIdentity(g *guest, spec *hv.Spec, lock *proc.Lock) (api.Cre
 	if err := os.Rename(g.dir, to); err != nil {
 		return api.Created{}, fmt.Errorf("name the guest's folder: %w", err)
 	}
-	syncDir(s.store.Guests())
+	savefile.SyncDir(s.store.Guests())
 	s.log.Info("made a copied folder a guest of its own", "guest", spec.Name, "uuid", spec.UUID, "was", g.dir)
 	return s.replaceGuest(g, to), nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
@@ -159,17 +160,8 @@ func writeFile(path string, b []byte) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	syncDir(filepath.Dir(path))
+	savefile.SyncDir(filepath.Dir(path))
 	return nil
-}
-
-// syncDir makes renames in a folder last. Windows cannot, and a file system
-// that refuses leaves us no better choice than to go on.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync()
-		d.Close()
-	}
 }
 
 // putAside gives what is damaged another name, and returns that.

@@ -13,6 +13,7 @@ import (
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/app/service/rpc"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/proc"
 )
 
@@ -212,7 +213,8 @@ func (s *Service) discard(g *guest) error {
 			return fmt.Errorf("discard the saved state of guest %q: %w", g.name, err)
 		}
 	}
-	syncDir(g.dir)
+	savefile.SyncDir(g.files.Worker())
+	savefile.SyncDir(g.dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g.power = g.rest()

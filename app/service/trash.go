@@ -9,6 +9,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 	"github.com/hxen-project/hxen/platform/proc"
 )
 
@@ -94,8 +95,8 @@ func (s *Service) remove(g *guest, keepDisks bool) (api.Deleted, error) {
 	if err := os.Rename(g.dir, r.into); err != nil {
 		return api.Deleted{}, fmt.Errorf("move guest %q to the trash: %w", g.name, err)
 	}
-	syncDir(s.store.Guests())
-	syncDir(s.store.Trash())
+	savefile.SyncDir(s.store.Guests())
+	savefile.SyncDir(s.store.Trash())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.guests, g.uuid)

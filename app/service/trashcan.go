@@ -13,6 +13,7 @@ import (
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/service/rpc"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // registerTrash adds what can be done with deleted guests.
@@ -117,8 +118,8 @@ func (s *Service) untrash(id string) (api.Created, error) {
 	if err := os.Rename(from, to); err != nil {
 		return api.Created{}, fmt.Errorf("restore guest %q: %w", spec.Name, err)
 	}
-	syncDir(s.store.Trash())
-	syncDir(s.store.Guests())
+	savefile.SyncDir(s.store.Trash())
+	savefile.SyncDir(s.store.Guests())
 	if name != spec.Name {
 		spec.Name = name
 		if err := s.store.writeSpec(to, spec); err != nil {

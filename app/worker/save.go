@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // saveGuest writes the guest's state into its file and ends it; events tell of
@@ -87,10 +89,17 @@ func (w *Worker) forgetSaved() bool {
 		return false
 	}
 	w.log.Info("the guest has gone on from its saved state")
+	folders := map[string]bool{}
 	for _, f := range w.opt.SavedFiles {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := os.Remove(f)
+		if err == nil {
+			folders[filepath.Dir(f)] = true
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			w.log.Error("delete the saved state that the guest has gone on from", "err", err)
 		}
+	}
+	for dir := range folders { // or it would be back after a power cut
+		savefile.SyncDir(dir)
 	}
 	return true
 }

@@ -102,11 +102,17 @@ func Whole(ctx context.Context, path string, write func(f *os.File) error) (err 
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	if d, err := os.Open(filepath.Dir(path)); err == nil { // Windows cannot, and needs not
+	SyncDir(filepath.Dir(path))
+	return nil
+}
+
+// SyncDir has a folder outlive a power cut as it is now: who has come, and who is
+// gone. Windows cannot, and needs not.
+func SyncDir(dir string) {
+	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync()
 		_ = d.Close()
 	}
-	return nil
 }
 
 // WriteState writes v as JSON at off and returns the part that it is.

@@ -10,7 +10,6 @@ import (
 	"os"
 
 	"github.com/hxen-project/hxen/app/control"
-	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/native"
 	"github.com/hxen-project/hxen/platform/paths"
 	"github.com/hxen-project/hxen/platform/proc"
@@ -48,16 +47,8 @@ func bootMenu(dir, run string, q control.BootQuery, said *control.BootMenu) erro
 	walls := &walls{guest: g, log: log}
 	h := host(g, lock, "", &started{times: map[int]string{}}, &doors{}, walls, log)
 	h.QEMU = q.QEMU
-	readOnly := q.Spec
-	readOnly.NICs, readOnly.Disks = nil, nil
-	for _, d := range q.Spec.Disks {
-		if !d.IsCD() {
-			d.Mode = hv.ReadOnly
-			readOnly.Disks = append(readOnly.Disks, d)
-		}
-	}
-	h.Confine = func() (string, error) { return walls.confine(readOnly) }
-	menu, err := native.BootMenu(context.Background(), readOnly, h)
+	h.Confine = func() (string, error) { return walls.confine(q.Spec) }
+	menu, err := native.BootMenu(context.Background(), q.Spec, h)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,6 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/hvtest"
-	"github.com/hxen-project/hxen/hv/native"
-	"github.com/hxen-project/hxen/platform/accel"
-	"github.com/hxen-project/hxen/platform/diskfile"
 )
 
 // bootOwnDisk boots a copy of the lab's disk with two kernels on it
@@ -35,17 +32,7 @@ func bootOwnDisk(t *testing.T, kernel string) (l *hvtest.Live, at int) {
 	s := guest("")
 	s.Boot = hv.Boot{Kernel: kernel}
 	s.Disks = []hv.Disk{{UUID: "01020304-0000-4000-8000-000000000002", Path: path, Format: hv.Raw, Mode: hv.ReadWrite}}
-	m, err := native.New(accel.Open).Launch(t.Context(), s, hv.Host{
-		Dir: t.TempDir(), Cache: t.TempDir(), Work: t.TempDir(),
-		OpenDisk: func(path string, readonly bool) (hv.DiskFile, error) { return diskfile.Open(path, readonly) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l = hvtest.Follow(t, m)
-	l.Guard = patience
-	l.Expect(hvtest.GuestReady)
-	return l, at
+	return boot(t, s, hv.Host{Dir: t.TempDir(), Cache: t.TempDir(), Work: t.TempDir(), OpenDisk: openDisk}), at
 }
 
 // booted is the kernel that runs, and the entry of the disk's menu that it is.

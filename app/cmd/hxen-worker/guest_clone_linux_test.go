@@ -16,8 +16,6 @@ import (
 	"github.com/hxen-project/hxen/hv"
 	image "github.com/hxen-project/hxen/hv/disk"
 	"github.com/hxen-project/hxen/hv/hvtest"
-	"github.com/hxen-project/hxen/hv/native"
-	"github.com/hxen-project/hxen/platform/accel"
 )
 
 // writes is a guest's other work: it writes to its disk past its cache, and looks
@@ -85,7 +83,7 @@ func clones(t *testing.T, n int) {
 			h := h
 			h.NICs, h.Restore = nil, file
 			net.connect(c, &h)
-			live = append(live, resumed(t, c, h))
+			live = append(live, launched(t, c, h))
 		}
 		for i, l := range live {
 			checkClone(t, l, nics[1+at+i].MAC, cloneID(at+i))
@@ -120,18 +118,6 @@ func template(t *testing.T, l *hvtest.Live, dir string) string {
 	return file
 }
 
-// resumed has a guest go on from h.Restore.
-func resumed(t *testing.T, s hv.Spec, h hv.Host) *hvtest.Live {
-	t.Helper()
-	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := hvtest.Follow(t, m)
-	l.Guard = patience
-	return l
-}
-
 // checkClone looks at a clone's identity and work, and connects it to its network.
 func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 	t.Helper()
@@ -143,7 +129,7 @@ func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 	if got := l.Run("cat /sys/hypervisor/uuid"); got != uuid {
 		t.Errorf("the clone is %s, want %s", got, uuid)
 	}
-	l.Run("n=0; while ! ip link show eth0 | grep -q " + mac + " && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; ip link show eth0 | grep -q " + mac)
+	l.Run(await("ip link show eth0 | grep -q " + mac))
 	l.Run("udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 2>&1")
 	l.Run(fmt.Sprintf("while read i h </tmp/at; [ $i -le %d ]; do sleep 0.1; done", n))
 	wrote := l.Run("cat /tmp/wrote")
@@ -176,7 +162,7 @@ func TestGuestIdleClones(t *testing.T) {
 		c := *s.Clone()
 		c.UUID, c.Name = cloneID(i), fmt.Sprintf("clone%d", i)
 		began := time.Now()
-		l := resumed(t, c, h)
+		l := launched(t, c, h)
 		l.Run("true")
 		took += time.Since(began)
 		all = append(all, l)

@@ -78,14 +78,27 @@ func testHost(t *testing.T, s hv.Spec) hv.Host {
 // boot launches a guest and waits until it takes commands.
 func boot(t *testing.T, s hv.Spec, h hv.Host) *hvtest.Live {
 	t.Helper()
+	l := launched(t, s, h)
+	l.Expect(hvtest.GuestReady)
+	return l
+}
+
+// launched is boot that does not wait, as of a guest that goes on from h.Restore.
+func launched(t *testing.T, s hv.Spec, h hv.Host) *hvtest.Live {
+	t.Helper()
 	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := hvtest.Follow(t, m)
 	l.Guard = patience
-	l.Expect(hvtest.GuestReady)
 	return l
+}
+
+// await is a command of the guest's that waits, a minute at most, until the
+// condition, a command too, is met, and fails if it is not.
+func await(condition string) string {
+	return "n=0; until " + condition + " || [ $n -ge 600 ]; do n=$((n+1)); sleep 0.1; done; " + condition
 }
 
 // TestGuestKernels: each kernel believes that it runs on Xen, and powers itself

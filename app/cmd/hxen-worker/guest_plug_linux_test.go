@@ -26,11 +26,11 @@ func TestGuestPlug(t *testing.T) {
 	d := disk(0, diskImage(t, dir, "plugged", 2<<20))
 	comes := func(path string) {
 		t.Helper()
-		l.Run("n=0; while [ ! -e " + path + " ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; [ -e " + path + " ]")
+		l.Run(await("[ -e " + path + " ]"))
 	}
 	goes := func(path string) {
 		t.Helper()
-		l.Run("n=0; while [ -e " + path + " ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; [ ! -e " + path + " ]")
+		l.Run(await("[ ! -e " + path + " ]"))
 	}
 	for range 3 {
 		l.Do("attach a disk", func(ctx context.Context) error { return p.AttachDisk(ctx, d) })

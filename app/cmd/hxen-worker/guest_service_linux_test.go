@@ -146,7 +146,7 @@ func TestGuestService(t *testing.T) {
 	// on a network.
 	data := diskImage(t, h.dir, "data.img", 1<<20)
 	dev := strings.TrimSpace(h.must("block-attach", "web", data))
-	out := h.run("web", "mark5", "n=0; while [ ! -e /dev/"+dev+" ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done; sha256sum /dev/"+dev)
+	out := h.run("web", "mark5", await("[ -e /dev/"+dev+" ]")+"; sha256sum /dev/"+dev)
 	if !strings.Contains(out, sum(t, data)) {
 		t.Errorf("of a disk that came while it ran the guest said %q", out)
 	}
@@ -155,7 +155,7 @@ func TestGuestService(t *testing.T) {
 	if list := h.must("network-list", "web"); strings.Count(list, "52:54:00:") != 2 {
 		t.Errorf("its cards: %q", list)
 	}
-	h.run("web", "mark6", "n=0; while [ ! -e /sys/class/net/eth1 ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done; udhcpc -i eth1 -s /sbin/udhcpc -n -q -t 20; ip addr show dev eth1")
+	h.run("web", "mark6", await("[ -e /sys/class/net/eth1 ]")+"; udhcpc -i eth1 -s /sbin/udhcpc -n -q -t 20; ip addr show dev eth1")
 	h.must("network-detach", "web", "1")
 	h.must("reset", "web") // its kernel is read again, by a worker that can open no files
 	if out := h.run("web", "mark7", "[ -e /tmp/word ] || echo anew"); !strings.Contains(out, "\nanew") {
