@@ -87,6 +87,7 @@ test-save: setup-test ## 500 times: save a pvh guest that computes, end its proc
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 90m -run '^TestFigures' ./app/cmd/hxen
+	HXEN_BENCH=1 go test -count=1 -v -timeout 20m -run '^TestFigures' ./installer/cmd/hxen-setup
 	go test -count=1 -run '^$$' -bench 'Viewers' -benchtime 1x -timeout 30m ./app/desktop/screen
 
 dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, in dist/release

@@ -154,28 +154,12 @@ type driven struct {
 // drive shows a scene on a new X server with a window manager.
 func drive(t *testing.T, name, size string, env ...string) *driven {
 	t.Helper()
-	hvtest.Require(t, "display")
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The server picks a free display and writes its number (Xserver(1), -displayfd).
-	x := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", size+"x24", "-noreset", "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{w}
-	start(t, x)
-	w.Close()
-	number, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb: %v", err)
-	}
+	display := hvtest.NewDisplay(t, size)
 	dir := t.TempDir()
 	d := &driven{t: t, lines: make(chan told, 1024), ended: make(chan error, 1)}
-	d.env = append(os.Environ(), "DISPLAY=:"+strings.TrimSpace(number), "WAYLAND_DISPLAY=", "HOME="+dir, "XDG_CONFIG_HOME="+dir,
+	d.env = append(os.Environ(), "DISPLAY="+display.Name, "WAYLAND_DISPLAY=", "HOME="+dir, "XDG_CONFIG_HOME="+dir,
 		"XDG_CACHE_HOME="+dir, "HXEN_TEST_PREFS="+filepath.Join(dir, "window.json"), windowVar+"="+name)
 	d.env = append(d.env, env...)
-	wm := exec.Command("openbox")
-	wm.Env = d.env
-	start(t, wm)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

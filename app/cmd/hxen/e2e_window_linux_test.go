@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -33,24 +32,10 @@ func (h *house) desktop(args ...string) *desk {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer r.Close()
 	d := &desk{h: h, env: h.env, home: h.t.TempDir()}
-	// The server picks a free display and writes its number (Xserver(1), -displayfd).
-	x := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x1000x24", "-noreset", "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{w}
-	d.start(x)
-	w.Close()
-	number, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		h.t.Fatalf("Xvfb: %v", err)
-	}
-	d.env = append(d.env[:len(d.env):len(d.env)], "DISPLAY=:"+strings.TrimSpace(number), "WAYLAND_DISPLAY=", "FYNE_THEME=dark", "FYNE_SCALE=1",
+	display := hvtest.NewDisplay(h.t, "1280x1000")
+	d.env = append(d.env[:len(d.env):len(d.env)], "DISPLAY="+display.Name, "WAYLAND_DISPLAY=", "FYNE_THEME=dark", "FYNE_SCALE=1",
 		"HOME="+d.home, "XDG_CONFIG_HOME="+d.home, "XDG_CACHE_HOME="+d.home)
-	d.start(exec.Command("openbox"))
 	window := exec.Command(filepath.Join(bin, "hxen-desktop"), args...)
 	window.Stderr = os.Stderr
 	d.start(window)

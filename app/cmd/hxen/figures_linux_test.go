@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/hvtest"
@@ -194,7 +192,6 @@ func rss(t *testing.T, pid int) float64 {
 
 // figureWindow opens the window with 50 guests and the demo guest's screen.
 func figureWindow(t *testing.T, row rowFunc) {
-	hvtest.Require(t, "display")
 	desktop, err := filepath.Abs(filepath.Join(root, "bin", "hxen-desktop"))
 	if err != nil {
 		t.Fatal(err)
@@ -208,9 +205,9 @@ func figureWindow(t *testing.T, row rowFunc) {
 	s := h.console("demo")
 	s.expect("demo# ")
 	s.run(`printf '\033[?25l' >/dev/tty1`) // a blinking cursor is not a still screen
-	display, fb := startX(t)
-	shown := screenOf(t, fb)
-	env := append(h.env, "DISPLAY="+display, "WAYLAND_DISPLAY=", "LIBGL_ALWAYS_SOFTWARE=1")
+	display := hvtest.NewDisplay(t, "1600x1000")
+	glass := display.Glass(t)
+	env := append(h.env, "DISPLAY="+display.Name, "WAYLAND_DISPLAY=", "LIBGL_ALWAYS_SOFTWARE=1")
 	var took []time.Duration
 	var pid int
 	for range 4 { // the first is cold
@@ -222,7 +219,7 @@ func figureWindow(t *testing.T, row rowFunc) {
 		}
 		pid = cmd.Process.Pid
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-		for end := began.Add(time.Minute); !painted(shown); time.Sleep(5 * time.Millisecond) {
+		for end := began.Add(time.Minute); !glass.Painted(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the window painted nothing")
 			}
@@ -231,7 +228,7 @@ func figureWindow(t *testing.T, row rowFunc) {
 		if len(took) < 4 {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
-			h.eventually("the window to go", func() bool { return !painted(shown) })
+			h.eventually("the window to go", func() bool { return !glass.Painted() })
 		}
 	}
 	row("window: first frame, warm, 50 guests in the library (median of 3)", "< 1 s", "%d ms", median(took[1:]).Milliseconds())
@@ -240,68 +237,6 @@ func figureWindow(t *testing.T, row rowFunc) {
 	const watch = 20 * time.Second
 	time.Sleep(watch)
 	row("window: CPU with the console of a still guest open", "< 2 %", "%.1f %% of one core", float64(cpuTime(t, pid)-before)/float64(watch)*100)
-}
-
-// startX starts an X server with a window manager and returns its display and the
-// folder of its framebuffer.
-func startX(t *testing.T) (display, fb string) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fb = t.TempDir()
-	x := exec.Command("Xvfb", "-displayfd", "3", "-noreset", "-fbdir", fb, "-screen", "0", "1600x1000x24")
-	x.ExtraFiles = []*os.File{w}
-	if err := x.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	t.Cleanup(func() { _ = x.Process.Kill(); _ = x.Wait() })
-	var n int
-	if _, err := fmt.Fscan(r, &n); err != nil {
-		t.Fatalf("Xvfb: %v", err)
-	}
-	display = fmt.Sprintf(":%d", n)
-	wm := exec.Command("openbox")
-	wm.Env = append(os.Environ(), "DISPLAY="+display)
-	if err := wm.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = wm.Process.Kill(); _ = wm.Wait() })
-	return display, fb
-}
-
-// screenOf maps the framebuffer file of an X server that startX began: looking
-// at it costs the measured window next to nothing, as asking the server would not.
-func screenOf(t *testing.T, dir string) []byte {
-	t.Helper()
-	f, err := os.Open(filepath.Join(dir, "Xvfb_screen0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Munmap(b) })
-	// XWDFile.h: the header's size, and 20 words on the colours of 12 bytes each.
-	return b[binary.BigEndian.Uint32(b)+12*binary.BigEndian.Uint32(b[19*4:]):]
-}
-
-// painted reports whether the screen shows more than the empty desktop and a
-// window's bare frame; every 16th pixel tells.
-func painted(screen []byte) bool {
-	colours := map[uint32]bool{}
-	for i := 0; i+4 <= len(screen); i += 16 * 4 {
-		colours[binary.LittleEndian.Uint32(screen[i:])] = true
-	}
-	return len(colours) > 50
 }
 
 // cpuTime is what a process has used, from proc_pid_stat(5), fields 14 and 15.

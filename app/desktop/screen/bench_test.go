@@ -117,7 +117,7 @@ func (r *real) quit(v viewer, pid int) {
 	}
 	r.eventually("the viewer's end", func() bool {
 		cmd := exec.Command("xdotool", "search", "--name", r.title(v))
-		cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
+		cmd.Env = append(os.Environ(), "DISPLAY="+r.display.Name)
 		return cmd.Run() != nil
 	})
 }
@@ -137,13 +137,13 @@ func (r *real) sendkey(key string) {
 func (r *real) workload(key string, pid int, relay *relay) workload {
 	r.sendkey(key)
 	time.Sleep(time.Second)
-	n, cpu, x, start := relay.updates.Load(), r.cpu(pid), r.cpu(r.xserver), time.Now()
+	n, cpu, x, start := relay.updates.Load(), r.cpu(pid), r.cpu(r.display.Server), time.Now()
 	time.Sleep(benchFor)
 	updates := float64(relay.updates.Load() - n)
 	w := workload{
 		fps:  updates / time.Since(start).Seconds(),
 		cpu:  ms(r.cpu(pid)-cpu) / updates,
-		xcpu: ms(r.cpu(r.xserver)-x) / updates,
+		xcpu: ms(r.cpu(r.display.Server)-x) / updates,
 	}
 	r.sendkey("a")
 	time.Sleep(time.Second)
@@ -159,7 +159,7 @@ func (r *real) percent(pid int) float64 {
 // latency presses a key as a user would and waits for the glass to change.
 func (r *real) latency(key string, at image.Point) []time.Duration {
 	cmd := exec.Command("xdotool", "-")
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display.Name)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		r.Fatal(err)
@@ -168,14 +168,13 @@ func (r *real) latency(key string, at image.Point) []time.Duration {
 		r.Fatal(err)
 	}
 	defer func() { in.Close(); cmd.Wait() }()
-	glass := r.glass()
-	defer glass.Close()
+	glass := r.display.Glass(r)
 	var all []time.Duration
 	for i := range 45 {
 		time.Sleep(time.Duration(300+i*37%200) * time.Millisecond)
-		before, start := glass.at(at), time.Now()
+		before, start := glass.At(at), time.Now()
 		fmt.Fprintln(in, "keydown", key)
-		for glass.at(at) == before {
+		for glass.At(at) == before {
 			if time.Since(start) > hang {
 				r.Fatal("the glass never changes")
 			}
@@ -195,13 +194,12 @@ func (r *real) latency(key string, at image.Point) []time.Duration {
 
 // block finds where the guest's block is on the glass.
 func (r *real) block() image.Point {
-	glass := r.glass()
-	defer glass.Close()
+	glass := r.display.Glass(r)
 	var at image.Point
 	r.eventually("the block on the glass", func() bool {
 		for y := 10; y < 400; y += 20 {
 			for x := 10; x < 400; x += 20 {
-				if p := glass.at(image.Pt(x, y)) & 0xffffff; p == 0x2040ff {
+				if p := glass.At(image.Pt(x, y)) & 0xffffff; p == 0x2040ff {
 					at = image.Pt(x, y)
 					return true
 				}
@@ -212,37 +210,6 @@ func (r *real) block() image.Point {
 		return false
 	})
 	return at
-}
-
-// glass is the X server's framebuffer, which it keeps in an XWD file
-// (X11/XWDFile.h: big-endian words).
-type glass struct {
-	*os.File
-	t      testing.TB
-	offset int64
-	stride int64
-}
-
-func (r *real) glass() *glass {
-	f, err := os.Open(filepath.Join(r.dir, "Xvfb_screen0"))
-	if err != nil {
-		r.Fatal(err)
-	}
-	var h [100]byte
-	if _, err := f.ReadAt(h[:], 0); err != nil {
-		r.Fatal(err)
-	}
-	word := func(i int) int64 { return int64(binary.BigEndian.Uint32(h[4*i:])) }
-	const headerSize, bytesPerLine, colours, colourBytes = 0, 12, 19, 12
-	return &glass{f, r, word(headerSize) + word(colours)*colourBytes, word(bytesPerLine)}
-}
-
-func (g *glass) at(p image.Point) uint32 {
-	var b [4]byte
-	if _, err := g.ReadAt(b[:], g.offset+int64(p.Y)*g.stride+4*int64(p.X)); err != nil {
-		g.t.Fatal(err)
-	}
-	return binary.LittleEndian.Uint32(b[:])
 }
 
 // relay stands between viewer and QEMU and counts the viewer's update requests,

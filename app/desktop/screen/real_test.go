@@ -23,8 +23,8 @@ import (
 type real struct {
 	testing.TB
 	dir     string
-	display string
-	xserver int // its process
+	display *hvtest.Display
+
 	sock    string
 	monitor string
 	qemu    *exec.Cmd
@@ -38,7 +38,7 @@ type real struct {
 func (r *real) start(name string, args ...string) *exec.Cmd {
 	r.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display.Name)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -58,7 +58,7 @@ func (r *real) start(name string, args ...string) *exec.Cmd {
 func (r *real) run(name string, args ...string) string {
 	r.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display.Name)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		r.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
@@ -89,47 +89,18 @@ func newReal(t testing.TB, guest ...string) *real {
 	r := &real{TB: t, dir: dir, sock: filepath.Join(dir, "vnc"), monitor: filepath.Join(dir, "mon"),
 		lines: make(chan string, 100), events: make(chan string, 1000)}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	r.xvfb()
+	r.display = hvtest.NewDisplay(t, "1440x960")
 	r.qemu = r.start("qemu-system-x86_64", append([]string{"-nodefaults", "-accel", "tcg", "-m", "128", "-display", "none",
 		"-monitor", "unix:" + r.monitor + ",server=on,wait=off", "-vnc", "unix:" + r.sock}, guest...)...)
 	r.eventually("QEMU's socket", func() bool { _, err := os.Stat(r.sock); return err == nil })
 	return r
 }
 
-// xvfb starts an X server on a display that it chooses itself.
-func (r *real) xvfb() {
-	r.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		r.Fatal(err)
-	}
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-noreset", "-screen", "0", "1440x960x24", "-nolisten", "tcp", "-fbdir", r.dir)
-	cmd.ExtraFiles = []*os.File{write}
-	if err := cmd.Start(); err != nil {
-		r.Fatal(err)
-	}
-	write.Close()
-	r.xserver = cmd.Process.Pid
-	r.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	line, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		r.Fatalf("Xvfb: %v", err)
-	}
-	r.display = ":" + strings.TrimSpace(line)
-	r.start("openbox")
-	r.eventually("the window manager", func() bool {
-		cmd := exec.Command("xprop", "-root", "_NET_SUPPORTING_WM_CHECK")
-		cmd.Env = append(os.Environ(), "DISPLAY="+r.display)
-		out, _ := cmd.CombinedOutput()
-		return bytes.Contains(out, []byte("window id"))
-	})
-}
-
 // open shows the guest in our window, 1280x800 at the given scale.
 func (r *real) open(scale string) {
 	r.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "DISPLAY="+r.display, "FYNE_SCALE="+scale, "FYNE_PLATFORM=x11", "LP_NUM_THREADS=0", // as hxen-desktop sets it
+	cmd.Env = append(os.Environ(), "DISPLAY="+r.display.Name, "FYNE_SCALE="+scale, "FYNE_PLATFORM=x11", "LP_NUM_THREADS=0", // as hxen-desktop sets it
 		"HOME="+r.dir, "XDG_CONFIG_HOME="+r.dir, windowEnv+"="+r.sock)
 	in, _ := cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()

@@ -81,7 +81,7 @@ func TestServerHalf(t *testing.T) {
 			}
 			r := &real{TB: t, dir: dir, sock: filepath.Join(dir, "vnc"), lines: make(chan string, 100), events: make(chan string, 1000)}
 			t.Cleanup(func() { os.RemoveAll(dir) })
-			r.xvfb()
+			r.display = hvtest.NewDisplay(t, "1440x960")
 			h := &hand{}
 			s := h.serve(r)
 			magenta, green := color.RGBA{250, 10, 240, 255}, color.RGBA{10, 230, 30, 255}

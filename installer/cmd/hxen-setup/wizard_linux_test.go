@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"os/exec"
@@ -27,28 +26,11 @@ type screen struct {
 
 func newScreen(t *testing.T, size string) *screen {
 	t.Helper()
-	hvtest.Require(t, "display")
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.MkdirAll("/tmp/.X11-unix", 0o1777); err != nil {
 		t.Fatal(err)
 	}
-	x := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", size+"x24", "-noreset", "-ac", "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{w}
-	start(t, x)
-	w.Close()
-	number, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb: %v", err)
-	}
-	s := &screen{t: t, display: ":" + strings.TrimSpace(number)}
-	s.env = append(os.Environ(), "DISPLAY="+s.display, "HOME="+t.TempDir())
-	wm := exec.Command("openbox")
-	wm.Env = s.env
-	start(t, wm)
-	return s
+	d := hvtest.NewDisplay(t, size)
+	return &screen{t: t, display: d.Name, env: append(d.Env(), "HOME="+t.TempDir())}
 }
 
 func start(t *testing.T, c *exec.Cmd) {
