@@ -105,7 +105,7 @@ func TestBadDays(t *testing.T) {
 		}
 		m.same(t, "an older version", standing)
 		// A helper that is given a plan of the older one refuses it too.
-		m.run("ann", "./hxen-setup --system --components command --print-plan >plan.json || true; ! sudo -n ./hxen-setup --elevated <plan.json; rm plan.json")
+		m.run("ann", "./hxen-setup --system --components command --print-plan >plan.json || true; ! sudo -n ./hxen-setup --elevated <plan.json && rm plan.json")
 		m.same(t, "an older version's helper", standing)
 		m.run("ann", "hxen-setup --uninstall --yes")
 		m.same(t, "removing", before)
