@@ -236,7 +236,9 @@ func mebibytes(bytes string) string {
 	return fmt.Sprintf("%d MiB", n>>20)
 }
 
-// Stage returns the failing stage of a start, and Cure what to do, if told.
+// Why is the reason without the stage and the cure, Stage the failing stage of a
+// start, and Cure what to do; each is empty if it was not told.
+func (e *Error) Why() string   { return e.part(2, 1) }
 func (e *Error) Stage() string { return e.part(1, 0) }
 func (e *Error) Cure() string  { return e.part(3, 2) }
 

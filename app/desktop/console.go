@@ -285,7 +285,7 @@ func (c *consoleWindow) cover() cover {
 		if vm.Allows(model.OpStart) {
 			x.label, x.do = text.T("Start"), power(model.OpStart)
 		}
-		if vm.Unclean() && vm.Log() != "" {
+		if vm.Unclean() && hasLog(vm.Log()) {
 			x.log = vm.Log()
 		}
 		return x

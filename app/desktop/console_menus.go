@@ -48,7 +48,7 @@ func (c *consoleWindow) keysMenu() *fyne.Menu {
 func (c *consoleWindow) send(combination string) {
 	c.failed(text.T("%s could not be sent", keyTitle(combination)), c.vm, c.screen.SendKeys(combination))
 	if c.top() == nil {
-		c.screen.Grab()
+		c.give()
 	}
 }
 
@@ -149,7 +149,7 @@ func (c *consoleWindow) viewMenu() *fyne.Menu {
 	for _, s := range scalings() {
 		item := fyne.NewMenuItem(s.words, func() {
 			c.setMode(s.mode)
-			c.screen.Grab()
+			c.give()
 		})
 		item.Checked = s.mode == c.screen.Mode()
 		menu.Items = append(menu.Items, item)
@@ -170,7 +170,7 @@ func (c *consoleWindow) toggleFull() {
 	if full {
 		c.squeeze.rename(c.full, text.T("Leave full screen"))
 	}
-	c.screen.Grab()
+	c.give()
 }
 
 // showBar shows or hides the toolbar in full screen.

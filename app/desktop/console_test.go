@@ -6,6 +6,8 @@ import (
 	"image"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +43,15 @@ func (s *stage) console(name string) *consoleWindow {
 	return c
 }
 
+// logFile is a guest's log that can be shown.
+func logFile(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "worker.log")
+	if err := os.WriteFile(path, []byte("the end\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestConsoleCoversWhatIsNotThere(t *testing.T) {
 	s := newStage(t, scene("main"))
 	c := s.console("alpine")
@@ -60,6 +71,7 @@ func TestConsoleCoversWhatIsNotThere(t *testing.T) {
 	}
 	s.svc.Change(vm.Ref, func(v *api.VM) {
 		v.OtherConfig[api.KeyLastExit], v.OtherConfig[api.KeyLastText] = "crash", "Triple fault."
+		v.OtherConfig[api.KeyLog] = logFile(t)
 	})
 	s.until("the reason", func() bool { return c.overlay.now.words == "Triple fault." && c.overlay.log.Visible() })
 	release := s.svc.Hold("Do start")

@@ -52,7 +52,7 @@ func (f *frame) deleteDialog(vm *model.VM, d api.Deleted) *modal {
 	keep := f.button(text.T("Delete, keep disks"), do(true))
 	all := f.button(text.T("Move all to trash"), do(false))
 	all.Importance = widget.DangerImportance
-	m = f.modal(text.T("Delete %s?", vm.Name()), container.NewVScroll(body), fyne.NewSize(600, 380), cancel, keep, all)
+	m = f.read(text.T("Delete %s?", vm.Name()), nil, body, 600, cancel, keep, all)
 	m.focus(cancel)
 	return m
 }

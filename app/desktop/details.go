@@ -174,7 +174,7 @@ func (d *details) banners(vm *model.VM) {
 		exit = vm.LastExit()
 	}
 	d.exit.say(theme.ColorNameError, exit)
-	if vm.Log() != "" {
+	if exit != "" && hasLog(vm.Log()) {
 		d.exit.offer(text.T("Show log"), func() { d.frame.showLog(vm.Log()) })
 	}
 }
@@ -238,7 +238,7 @@ func (d *details) networkFacts(vm *model.VM) []fact {
 	addr := strings.Join(vm.Addresses(), "\n")
 	if addr == "" {
 		addr = text.T("Not known yet")
-		if vm.Is(model.Halted) {
+		if vm.Is(model.Halted) || vm.Is(model.Suspended) {
 			addr = text.T("None while the machine is off")
 		}
 	}

@@ -54,7 +54,7 @@ func (f *frame) tell(title, words string) {
 	var m *modal
 	ok := f.button(text.T("Close"), func() { m.close() })
 	ok.Importance = widget.HighImportance
-	m = f.modal(title, container.NewVScroll(label), fyne.NewSize(520, 260), ok)
+	m = f.read(title, nil, label, 520, ok)
 	m.focus(ok)
 }
 
@@ -75,13 +75,19 @@ func (f *frame) showProblem(p model.Problem) *modal {
 	ok := f.button(text.T("Close"), func() { m.close() })
 	ok.Importance = widget.HighImportance
 	copyAll := f.iconButton(text.T("Copy"), theme.ContentCopyIcon(), func() { f.app.fyne.Clipboard().SetContent(p.Text()) })
-	m = f.modal(p.What, container.NewBorder(nil, nil, icon, nil, container.NewVScroll(body)), fyne.NewSize(520, 260), ok)
+	m = f.read(p.What, icon, body, 520, ok)
 	m.atLeft(copyAll)
-	if p.Log != "" {
+	if hasLog(p.Log) {
 		m.atLeft(f.iconButton(text.T("Show log"), theme.DocumentIcon(), func() { f.showLog(p.Log) }))
 	}
 	m.focus(ok)
 	return m
+}
+
+// hasLog reports whether there is a log to show: a guest that never ran has none.
+func hasLog(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
 }
 
 // logTail is how much of a log's end is shown, in bytes, and logWidth where its

@@ -56,32 +56,42 @@ func (f *facts) set(list []fact) {
 	}
 }
 
+// factLabel is the least width of the labels' column.
 const factLabel = 96
 
-// factRows lays labels in a column of fixed width and values beside them.
+// factRows lays labels in a column and values beside them.
 type factRows struct{}
 
-func (factRows) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	y := float32(0)
+// column is the width of the labels' column.
+func (factRows) column(objects []fyne.CanvasObject) float32 {
+	w := float32(factLabel)
+	for i := 0; i+1 < len(objects); i += 2 {
+		w = max(w, objects[i].MinSize().Width)
+	}
+	return w
+}
+
+func (f factRows) Layout(objects []fyne.CanvasObject, size fyne.Size) {
+	y, left := float32(0), f.column(objects)
 	for i := 0; i+1 < len(objects); i += 2 {
 		l, v := objects[i], objects[i+1]
-		w := max(size.Width-factLabel, 40)
+		w := max(size.Width-left, 40)
 		v.Resize(fyne.NewSize(w, v.MinSize().Height))
 		h := v.MinSize().Height
 		v.Resize(fyne.NewSize(w, h))
-		v.Move(fyne.NewPos(factLabel, y))
+		v.Move(fyne.NewPos(left, y))
 		l.Move(fyne.NewPos(0, y))
-		l.Resize(fyne.NewSize(factLabel, l.MinSize().Height))
+		l.Resize(fyne.NewSize(left, l.MinSize().Height))
 		y += h - theme.InnerPadding()
 	}
 }
 
-func (factRows) MinSize(objects []fyne.CanvasObject) fyne.Size {
+func (f factRows) MinSize(objects []fyne.CanvasObject) fyne.Size {
 	h := theme.InnerPadding()
 	for i := 0; i+1 < len(objects); i += 2 {
 		h += objects[i+1].MinSize().Height - theme.InnerPadding()
 	}
-	return fyne.NewSize(factLabel+80, h)
+	return fyne.NewSize(f.column(objects)+80, h)
 }
 
 // preview shows the guest's screen, small, and opens the console when tapped.

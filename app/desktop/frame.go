@@ -4,6 +4,7 @@ import (
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
 	"github.com/hxen-project/hxen/app/text"
@@ -66,6 +67,7 @@ type modal struct {
 	frame    *frame
 	pop      *widget.PopUp
 	body     *fyne.Container
+	scroll   *container.Scroll // of a text to read, which keys move and the size follows; else nil
 	left     *fyne.Container
 	right    *fyne.Container
 	want     fyne.Size
@@ -105,13 +107,54 @@ func (m *modal) atLeft(o fyne.CanvasObject) {
 	m.fit()
 }
 
-// fit gives the dialog the size it wants within the window.
+// fit gives the dialog the size it wants within the window: one to read is as
+// high as what it says.
 func (m *modal) fit() {
 	c := m.frame.win.Canvas().Size()
 	least := m.pop.MinSize()
-	m.pop.Resize(fyne.NewSize(
+	size := fyne.NewSize(
 		max(least.Width, min(m.want.Width, c.Width-24)),
-		max(least.Height, min(m.want.Height, c.Height-24))))
+		max(least.Height, min(m.want.Height, c.Height-24)))
+	m.pop.Resize(size)
+	if m.scroll == nil {
+		return
+	}
+	// Only what has its width knows its height.
+	size.Height = min(least.Height-m.scroll.MinSize().Height+m.scroll.Content.MinSize().Height, c.Height-24)
+	m.pop.Resize(fyne.NewSize(size.Width, max(size.Height, least.Height)))
+}
+
+// read shows a dialog with something to read, beside an icon if there is one.
+func (f *frame) read(title string, icon, body fyne.CanvasObject, width float32, buttons ...fyne.CanvasObject) *modal {
+	scroll := container.NewVScroll(body)
+	m := f.modal(title, container.NewBorder(nil, nil, icon, nil, scroll), fyne.NewSize(width, 0), buttons...)
+	m.scroll = scroll
+	m.fit()
+	return m
+}
+
+// scrolled moves what is read by a key; false if the key is another.
+func (m *modal) scrolled(key fyne.KeyName) bool {
+	if m.scroll == nil {
+		return false
+	}
+	line, page := 3*theme.TextSize(), m.scroll.Size().Height*0.9
+	by, is := map[fyne.KeyName]float32{
+		fyne.KeyUp: -line, fyne.KeyDown: line, fyne.KeyPageUp: -page, fyne.KeyPageDown: page,
+		fyne.KeyHome: -1e6, fyne.KeyEnd: 1e6,
+	}[key]
+	if is {
+		most := max(0, m.scroll.Content.MinSize().Height-m.scroll.Size().Height)
+		m.scroll.ScrollToOffset(fyne.NewPos(0, min(max(m.scroll.Offset.Y+by, 0), most)))
+	}
+	return is
+}
+
+// focusLast gives the keyboard to the last button.
+func (m *modal) focusLast() {
+	if b, ok := m.right.Objects[len(m.right.Objects)-1].(*button); ok {
+		m.focus(b)
+	}
 }
 
 func (m *modal) focus(o fyne.Focusable) { m.frame.win.Canvas().Focus(o) }
@@ -154,6 +197,8 @@ func (m *modal) typedKey(e *fyne.KeyEvent) {
 		if m.onEnter != nil {
 			m.onEnter()
 		}
+	default:
+		m.scrolled(e.Name)
 	}
 }
 
@@ -173,5 +218,8 @@ func (f *frame) ask(title, question, verb string, danger bool, yes func()) *moda
 	cancel := f.button(text.T("Cancel"), func() { m.close() })
 	m = f.modal(title, label, fyne.NewSize(420, 150), cancel, ok)
 	m.focus(ok)
+	if danger { // what cannot be taken back is not what a hasty Enter does
+		m.focus(cancel)
+	}
 	return m
 }

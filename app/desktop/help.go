@@ -67,15 +67,15 @@ func (f *frame) showHelp() {
 	table.set(shortcutRows())
 	console := newFacts(text.T("In a console window"))
 	console.set(consoleKeys())
-	f.sheet(text.T("Keyboard shortcuts"), container.NewVBox(table.box, console.box), fyne.NewSize(520, 560))
+	f.sheet(text.T("Keyboard shortcuts"), container.NewVBox(table.box, console.box), 520)
 }
 
 // sheet shows something to read.
-func (f *frame) sheet(title string, body fyne.CanvasObject, want fyne.Size) *modal {
+func (f *frame) sheet(title string, body fyne.CanvasObject, width float32) *modal {
 	var m *modal
 	ok := f.button(text.T("Close"), func() { m.close() })
 	ok.Importance = widget.HighImportance
-	m = f.modal(title, container.NewVScroll(body), want, ok)
+	m = f.read(title, nil, body, width, ok)
 	m.focus(ok)
 	return m
 }
@@ -86,7 +86,7 @@ func (f *frame) showAbout() {
 	words.Alignment = fyne.TextAlignCenter
 	words.Show()
 	icon := widget.NewIcon(Icon)
-	f.sheet("HXEN", container.NewVBox(container.NewCenter(container.NewGridWrap(fyne.NewSquareSize(72), icon)), words), fyne.NewSize(380, 240))
+	f.sheet("HXEN", container.NewVBox(container.NewCenter(container.NewGridWrap(fyne.NewSquareSize(72), icon)), words), 380)
 }
 
 // showHostInfo says what this computer can give to guests, and what keeps it
@@ -123,7 +123,7 @@ func (f *frame) showHostInfo() {
 		{"QEMU", qemu},
 		{"UEFI", uefi},
 	})
-	f.sheet(text.T("This computer"), table.box, fyne.NewSize(540, 360))
+	f.sheet(text.T("This computer"), table.box, 540)
 }
 
 // colorInfo is the colour of banners that only tell.

@@ -34,8 +34,10 @@ func (b *button) TypedKey(e *fyne.KeyEvent) {
 		}
 	case fyne.KeyEscape:
 		b.frame.typedKey(e)
-	default:
+	case fyne.KeySpace:
 		b.Button.TypedKey(e)
+	default:
+		b.frame.typedKey(e)
 	}
 }
 

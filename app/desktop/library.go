@@ -2,6 +2,7 @@ package desktop
 
 import (
 	"context"
+	"slices"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
@@ -35,6 +36,7 @@ type libraryWindow struct {
 	empty   *emptyPage
 
 	selected api.Ref
+	at       int    // row of the selected guest, for its neighbour when it goes
 	wanted   string // name of the guest to select when it appears
 }
 
@@ -198,8 +200,9 @@ func (w *libraryWindow) relist() {
 		}
 	}
 	if len(vms) > 0 {
-		w.list.Select(0)
-		w.turnTo(vms[0])
+		i := min(w.at, len(vms)-1)
+		w.list.Select(i)
+		w.turnTo(vms[i])
 		return
 	}
 	w.list.UnselectAll()
@@ -210,7 +213,7 @@ func (w *libraryWindow) relist() {
 // turnTo makes vm the selected guest.
 func (w *libraryWindow) turnTo(vm *model.VM) {
 	if vm != nil {
-		w.selected = vm.Ref
+		w.selected, w.at = vm.Ref, max(0, slices.Index(w.lib.VMs(), vm))
 		w.details.root.Show()
 	} else {
 		w.details.root.Hide()
@@ -274,6 +277,7 @@ func (w *libraryWindow) newVM(path string) *wizard {
 		w.wanted = string(c.VM)
 		w.search.SetText("")
 		w.relist()
+		w.win.Canvas().Focus(w.list)
 	})
 }
 

@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -34,7 +35,7 @@ func (f *frame) showStartup() {
 	}
 	paint()
 	stop := f.app.lib.Listen(func(model.News) { paint() })
-	m := f.sheet(text.T("Start with the computer"), container.NewVBox(intro, rows), fyne.NewSize(620, 460))
+	m := f.sheet(text.T("Start with the computer"), container.NewVBox(intro, rows), 620)
 	m.onClose = stop
 }
 
@@ -115,38 +116,51 @@ func (f *frame) showTrash() {
 
 func (f *frame) trashDialog(list []api.Trashed) *modal {
 	rows := container.NewVBox()
-	var m *modal
-	again := func(what string) func(error) {
+	m := f.sheet(text.T("Deleted guests"), rows, 620)
+	var paint func([]api.Trashed)
+	// after shows what went wrong, over the trash as it is then.
+	after := func(what string) func(error) {
 		return func(err error) {
-			f.failed(what, nil, err)
-			if m != nil {
-				m.close()
-			}
-			f.showTrash()
-		}
-	}
-	for _, t := range list {
-		words := text.T("%s, deleted %s", text.Size(t.Size), t.Deleted.Local().Format(time.DateTime))
-		if t.Problem != "" {
-			words += "; " + t.Problem
-		}
-		label := widget.NewLabel(words)
-		label.Importance = widget.LowImportance
-		label.Wrapping = fyne.TextWrapWord
-		back := f.button(text.T("Restore"), func() {
-			f.app.lib.Untrash(t.ID, again(text.T("%s could not be restored", t.Name)))
-		})
-		erase := f.button(text.T("Erase…"), func() {
-			f.ask(text.T("Erase %s?", t.Name), text.T("%s and its disks in %s are deleted for good.", t.Name, t.Path), text.T("Erase"), true, func() {
-				f.app.lib.Erase(t.ID, again(text.T("%s could not be erased", t.Name)))
+			f.app.lib.LoadTrash(func(list []api.Trashed, again error) {
+				if again == nil && !m.closed {
+					paint(list)
+				}
+				f.failed(what, nil, errors.Join(err, again))
 			})
-		})
-		name := widget.NewLabelWithStyle(t.Name, fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
-		rows.Add(container.NewBorder(nil, nil, name, container.NewHBox(back, erase), label))
+		}
 	}
-	if len(list) == 0 {
-		rows.Add(widget.NewLabel(text.T("The trash is empty.")))
+	paint = func(list []api.Trashed) {
+		rows.Objects = nil
+		for _, t := range list {
+			rows.Add(f.trashRow(t, after))
+		}
+		if len(list) == 0 {
+			rows.Add(widget.NewLabel(text.T("The trash is empty.")))
+		}
+		m.fit()
+		m.focusLast()
 	}
-	m = f.sheet(text.T("Deleted guests"), rows, fyne.NewSize(620, 400))
+	paint(list)
 	return m
+}
+
+// trashRow is one deleted guest.
+func (f *frame) trashRow(t api.Trashed, after func(what string) func(error)) fyne.CanvasObject {
+	words := text.T("%s, deleted %s", text.Size(t.Size), t.Deleted.Local().Format(time.DateTime))
+	if t.Problem != "" {
+		words += "; " + t.Problem
+	}
+	label := widget.NewLabel(words)
+	label.Importance = widget.LowImportance
+	label.Wrapping = fyne.TextWrapWord
+	back := f.button(text.T("Restore"), func() {
+		f.app.lib.Untrash(t.ID, after(text.T("%s could not be restored", t.Name)))
+	})
+	erase := f.button(text.T("Erase…"), func() {
+		f.ask(text.T("Erase %s?", t.Name), text.T("%s and its disks in %s are deleted for good.", t.Name, t.Path), text.T("Erase"), true, func() {
+			f.app.lib.Erase(t.ID, after(text.T("%s could not be erased", t.Name)))
+		})
+	})
+	name := widget.NewLabelWithStyle(t.Name, fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
+	return container.NewBorder(nil, nil, name, container.NewHBox(back, erase), label)
 }

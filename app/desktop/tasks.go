@@ -1,6 +1,8 @@
 package desktop
 
 import (
+	"fmt"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/theme"
@@ -66,6 +68,7 @@ func (t *taskBar) set(tasks []*model.Task) {
 func (t *taskBar) newLine() *taskLine {
 	l := &taskLine{name: widget.NewLabel(""), bar: widget.NewProgressBar(), busy: widget.NewProgressBarInfinite()}
 	l.name.Truncation = fyne.TextTruncateEllipsis
+	l.bar.TextFormatter = func() string { return "" } // hard to read over the bar's edge: the name says it
 	l.cancel = t.frame.iconButton("", theme.CancelIcon(), func() {
 		l.cancel.Disable()
 		t.frame.app.lib.Cancel(l.task, func(err error) { t.frame.failed(text.T("The task could not be cancelled"), nil, err) })
@@ -78,8 +81,12 @@ func (t *taskBar) newLine() *taskLine {
 
 func (l *taskLine) set(task *model.Task) {
 	l.task = task
-	if l.name.Text != task.Name() {
-		l.name.SetText(task.Name())
+	name := task.Name()
+	if done, known := task.Progress(); known {
+		name = fmt.Sprintf("%s · %.0f %%", name, done*100)
+	}
+	if l.name.Text != name {
+		l.name.SetText(name)
 	}
 	if done, known := task.Progress(); known {
 		l.busy.Stop()

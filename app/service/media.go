@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -283,7 +285,7 @@ func (s *Service) changeMedia(ctx context.Context, g *guest, drive hv.Disk, task
 func readable(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("%s cannot be found: %w", path, err)
+		return fileError(path, "looked at", err)
 	}
 	if st.IsDir() {
 		return fmt.Errorf("%s is a folder", path)
@@ -293,10 +295,35 @@ func readable(path string) error {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", path, err)
+		return fileError(path, "read", err)
 	}
 	f.Close()
 	return nil
+}
+
+// fileError says that a file could not be done something to, and names it once.
+func fileError(path, done string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s does not exist", path)
+	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
+	return fmt.Errorf("%s cannot be %s: %w", path, done, err)
+}
+
+// lookAgain shows which of a guest's images are where they should be.
+func (s *Service) lookAgain(g *guest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.measure(g)
+	s.publish(g)
+	for _, d := range g.spec.Disks {
+		if m := s.media[d.VDI]; m != nil {
+			m.missing = readable(s.mediumPath(m)) != nil
+			s.publishMedia(m)
+		}
+	}
 }
 
 // size in words.

@@ -203,7 +203,7 @@ func (s *Service) plug(c *rpc.Call, g *guest, p part) error {
 	d := *p.disk
 	path := diskPath(g.dir, d)
 	if err := readable(path); err != nil {
-		return refuse("disk", err.Error(), "put the file back")
+		return refuse("disk", "the disk "+err.Error(), "put the file back")
 	}
 	if err := s.checkImage(g, d, path, "disk"); err != nil {
 		return err

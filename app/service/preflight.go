@@ -43,7 +43,9 @@ func (s *Service) preflight(ctx context.Context, g *guest) (*hv.Spec, hostVerdic
 	if s.stop.begun() {
 		return nil, none, startFailed(g, "host", "the computer is about to stop", "start the guest when it has started again")
 	}
-	if err := s.checkMedia(g, spec); err != nil {
+	err := s.checkMedia(g, spec)
+	s.lookAgain(g)
+	if err != nil {
 		return nil, none, err
 	}
 	host := hostVerdict{qemu: s.opt.Host.QEMU(ctx), accel: s.opt.Host.Accel(ctx)}
@@ -84,17 +86,17 @@ func (s *Service) checkMedia(g *guest, spec *hv.Spec) error {
 			return startFailed(g, "boot", "the guest's "+f.what+" "+err.Error(), "put the file back, or choose another in the guest's settings")
 		}
 	}
-	for _, d := range spec.Disks {
+	for i, d := range spec.Disks {
 		if d.Path == "" {
 			continue
 		}
 		path := diskPath(g.dir, d)
-		what := "disk"
+		what, cure := "disk", fmt.Sprintf("put the file back, or tell where it is now: hxen relink %q %s FILE", spec.Name, deviceName(i))
 		if d.IsCD() {
-			what = "CD image"
+			what, cure = "CD image", "put the file back, or eject the CD or insert another"
 		}
 		if err := readable(path); err != nil {
-			return startFailed(g, what, err.Error(), "put the file back, or eject or replace it")
+			return startFailed(g, "media", "the "+what+" "+err.Error(), cure)
 		}
 		if err := s.checkImage(g, d, path, what); err != nil {
 			return err
@@ -123,7 +125,7 @@ func (s *Service) checkImage(g *guest, d hv.Disk, path, what string) error {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return startFailed(g, what, fmt.Sprintf("%s cannot be written: %v", path, err), "allow it, or attach the disk read-only")
+		return startFailed(g, "media", "the disk "+fileError(path, "written", err).Error(), "allow it, or attach the disk read-only")
 	}
 	f.Close()
 	free, err := s.opt.Host.DiskFree(path)

@@ -87,11 +87,17 @@ func (s *Service) measure(g *guest) {
 	if !g.sound() {
 		return
 	}
+	before := g.images
 	g.images = map[string]imageFacts{}
 	for _, d := range g.spec.Disks {
-		if d.Path != "" {
-			g.images[d.Path] = factsOf(diskPath(g.dir, d), d.Format)
+		if d.Path == "" {
+			continue
 		}
+		now := factsOf(diskPath(g.dir, d), d.Format)
+		if now.missing { // its size tells it from others when it is looked for
+			now.size = before[d.Path].size
+		}
+		g.images[d.Path] = now
 	}
 }
 

@@ -170,7 +170,18 @@ func TestStartFailuresNameTheStage(t *testing.T) {
 	if err := os.Remove(iso); err != nil {
 		t.Fatal(err)
 	}
-	wantCode(t, c.call(nil, "VM.start", cd, false, false), api.ErrStartFailed, "CD image", "x.iso")
+	err = c.call(nil, "VM.start", cd, false, false)
+	wantCode(t, err, api.ErrStartFailed, "CD image", "x.iso")
+	if n := strings.Count(err.Error(), iso); n != 1 {
+		t.Errorf("%q names the image %d times", err, n)
+	}
+	var vdis map[api.Ref]api.VDI
+	c.must(&vdis, "VDI.get_all_records")
+	for _, v := range vdis {
+		if v.Location == iso && !v.Missing {
+			t.Error("the image is shown as if it were there")
+		}
+	}
 
 	raw := filepath.Join(b.home, "shared.img")
 	if err := os.WriteFile(raw, make([]byte, 1<<20), 0o600); err != nil {

@@ -101,13 +101,16 @@ func CheckImage(dir, base string, d hv.Disk) error {
 	return err
 }
 
-// mediaError says why an image cannot be used, with the cure.
+// mediaError says why an image cannot be used, with the cure, and names it once.
 func mediaError(what, path string, err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the %s %s does not exist: put it back, or choose another: %w", what, path, err)
+		return fmt.Errorf("the %s %s does not exist (%w): put it back, or choose another", what, path, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the %s %s may not be opened by this user: change its permissions, or choose another: %w", what, path, err)
+		return fmt.Errorf("the %s %s may not be opened by this user (%w): change its permissions, or choose another", what, path, err)
 	}
 	return fmt.Errorf("the %s %s cannot be opened: %w", what, path, err)
 }

@@ -38,15 +38,8 @@ func Explain(what string, vm *VM, err error) (Problem, bool) {
 		if vm != nil {
 			p.RunAs = e.RunAs()
 		}
-		if p.Cure = Sentence(e.Cure()); p.Cure != "" {
-			why := *e
-			why.Params = append([]string(nil), e.Params...)
-			for i, x := range why.Params {
-				if x == e.Cure() {
-					why.Params[i] = ""
-				}
-			}
-			p.Why = Sentence(why.Error())
+		if e.Why() != "" { // the title says what failed: the stage would only repeat it
+			p.Why, p.Cure = Sentence(e.Why()), Sentence(e.Cure())
 		}
 	}
 	if vm != nil {

@@ -3,22 +3,35 @@ package model
 import (
 	"context"
 	"sort"
+	"strings"
 
 	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/app/text"
 )
 
 // Task is work under way in the service.
 type Task struct {
 	Ref    api.Ref
 	Record api.Task
+
+	lib *Library
 }
 
-// Name says what the task does.
+// Name says what the task does: to which guest, else which step it is at. Its
+// record's name is the call's, which is nothing for a person.
 func (t *Task) Name() string {
-	if t.Record.NameDescription != "" {
-		return t.Record.NameDescription
+	for _, vm := range t.lib.vms {
+		if op, is := vm.Record.CurrentOperations[string(t.Ref)]; is {
+			return vm.Name() + " · " + doingText(op)
+		}
 	}
-	return t.Record.NameLabel
+	if stage := t.Record.OtherConfig[api.KeyStage]; stage != "" {
+		return strings.TrimSuffix(Sentence(stage), ".")
+	}
+	if method, _ := strings.CutPrefix(t.Record.NameLabel, "Async."); method != "host.call_plugin" {
+		return method
+	}
+	return text.T("Working")
 }
 
 // Progress is 0 to 1, and known is false while it can only be waited for.
@@ -53,7 +66,7 @@ func (l *Library) takeTask(ref api.Ref, r *api.Task) {
 			return
 		}
 	}
-	l.tasks = append(l.tasks, &Task{Ref: ref, Record: *r})
+	l.tasks = append(l.tasks, &Task{Ref: ref, Record: *r, lib: l})
 	sort.SliceStable(l.tasks, func(i, j int) bool {
 		return l.tasks[i].Record.Created.Before(l.tasks[j].Record.Created.Time)
 	})

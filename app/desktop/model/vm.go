@@ -70,10 +70,7 @@ func (v *VM) StateText() string {
 		return text.T("Cannot be used")
 	}
 	if op, busy := v.Busy(); busy {
-		if t := doing[op]; t != "" {
-			return t
-		}
-		return text.T("Busy")
+		return doingText(op)
 	}
 	if why := v.Waiting(); why != "" && v.Record.PowerState != Running {
 		return text.T("Waiting: %s", why)
@@ -105,6 +102,13 @@ var doing = map[string]string{
 	OpConfigure: text.T("Changing settings"),
 	OpMedia:     text.T("Changing the CD"),
 	OpClone:     text.T("Cloning"),
+}
+
+func doingText(op string) string {
+	if t := doing[op]; t != "" {
+		return t
+	}
+	return text.T("Busy")
 }
 
 // Memory is the guest's RAM in bytes, VCPUs its processors.

@@ -155,10 +155,10 @@ func TestLastExit(t *testing.T) {
 func TestExplain(t *testing.T) {
 	_, vm, _ := one(t, model.Halted)
 	p, is := model.Explain("guest could not be started", vm, api.NewError(api.ErrStartFailed, string(vm.Ref), "memory", "8 GiB are asked for, 2 GiB are free", "close something"))
-	if !is || p.Why != "Cannot start: memory: 8 GiB are asked for, 2 GiB are free." || p.Cure != "Close something." || p.Log == "" {
+	if !is || p.Why != "8 GiB are asked for, 2 GiB are free." || p.Cure != "Close something." || p.Log == "" {
 		t.Errorf("%+v", p)
 	}
-	if p, _ := model.Explain("x", nil, api.NewError(api.ErrRefused, "image", "it is empty", "")); p.Why != "Image: it is empty." || p.Cure != "" || p.Log != "" {
+	if p, _ := model.Explain("x", nil, api.NewError(api.ErrRefused, "image", "it is empty", "")); p.Why != "It is empty." || p.Cure != "" || p.Log != "" {
 		t.Errorf("%+v", p)
 	}
 	if p, _ := model.Explain("x", nil, errors.New("it broke!")); p.Text() != "x\nIt broke!" {

@@ -343,7 +343,7 @@ func (w *Wizard) resourceProblems() []string {
 	if w.Memory < memoryLeast {
 		out = append(out, text.T("A guest needs %s of memory at least.", text.Size(memoryLeast)))
 	} else if w.Memory > h.Memory {
-		out = append(out, text.T("The host has only %s of memory.", text.Size(h.Memory)))
+		out = append(out, text.T("This computer has only %s of memory.", text.Size(h.Memory)))
 	}
 	if w.VCPUs < 1 {
 		out = append(out, text.T("A guest needs a processor."))
@@ -357,7 +357,7 @@ func (w *Wizard) resourceProblems() []string {
 		out = append(out, text.T("A disk can have %s to %s.", text.Size(diskLeast), text.Size(diskMost)))
 	}
 	if w.HasFirmware() && w.Firmware == "uefi" && !h.UEFI {
-		out = append(out, text.T("UEFI firmware is not installed on this host; use BIOS, or install it."))
+		out = append(out, text.T("UEFI firmware is not installed on this computer; use BIOS, or install it."))
 	}
 	return out
 }
@@ -387,10 +387,10 @@ func (w *Wizard) Warnings() []string {
 			out = append(out, text.T("Only %s of memory are free now; close something before you start it.", text.Size(h.MemoryFree)))
 		}
 		if w.VCPUs > int64(h.CPUs) {
-			out = append(out, text.T("The host has %d processors; more make the guest slower.", h.CPUs))
+			out = append(out, text.T("This computer has %d processors; more make the guest slower.", h.CPUs))
 		}
 		if w.HasNewDisk() && h.DiskFree > 0 && w.DiskSize > h.DiskFree {
-			out = append(out, text.T("The disk grows as it fills; %s are free on the host.", text.Size(h.DiskFree)))
+			out = append(out, text.T("The disk grows as it fills; %s are free on this computer.", text.Size(h.DiskFree)))
 		}
 		if w.Source == FromISO && r.Kind == "iso" {
 			if w.Firmware == "uefi" && r.BIOS && !r.UEFI {

@@ -124,7 +124,7 @@ func TestWizardRefusesWithSentences(t *testing.T) {
 		{"bad file", model.PageSource, func(w *model.Wizard) { w.SetPath("/bad") }, "The file is empty."},
 		{"no file there", model.PageSource, func(w *model.Wizard) { w.SetPath("/missing.iso") }, "There is no file"},
 		{"little memory", model.PageResources, func(w *model.Wizard) { w.SetMemory(1 << 20) }, "at least"},
-		{"much memory", model.PageResources, func(w *model.Wizard) { w.SetMemory(100 * gib) }, "The host has only 16 GiB"},
+		{"much memory", model.PageResources, func(w *model.Wizard) { w.SetMemory(100 * gib) }, "This computer has only 16 GiB"},
 		{"no processor", model.PageResources, func(w *model.Wizard) { w.SetVCPUs(0) }, "needs a processor"},
 		{"many processors", model.PageResources, func(w *model.Wizard) { w.SetVCPUs(1000) }, "at most"},
 		{"no disk at all", model.PageResources, func(w *model.Wizard) { w.SetSource(model.FromBlank); w.SetDiskSize(0) }, "Give the disk a size"},
@@ -188,7 +188,7 @@ func TestWizardWarns(t *testing.T) {
 	w.SetVCPUs(16)
 	w.Page = model.PageSummary
 	all := strings.Join(w.Warnings(), "\n")
-	for _, want := range []string{"Only 2 GiB of memory are free", "The host has 8 processors", "10 GiB are free", "boots with UEFI only", "QEMU is missing."} {
+	for _, want := range []string{"Only 2 GiB of memory are free", "This computer has 8 processors", "10 GiB are free", "boots with UEFI only", "QEMU is missing."} {
 		if !strings.Contains(all, want) {
 			t.Errorf("no warning %q in\n%s", want, all)
 		}
