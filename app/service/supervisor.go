@@ -167,7 +167,7 @@ func (s *Service) startProgram(ctx context.Context, program, dir, log string) (*
 	}
 	defer r.Close()
 	p, err := proc.Start(proc.Command{
-		Path: program, Args: []string{"--dir", dir, "--run", s.run}, Env: smallHeap(s.opt.Env),
+		Path: program, Args: []string{"--dir", dir, "--run", s.run}, Env: smallHeap(s.opt.Env), TimerSlack: workerSlack,
 		Stdout: w, Stderr: logFile, Detach: true,
 	})
 	w.Close()
@@ -262,6 +262,11 @@ func (s *Service) highestDomID() int {
 	}
 	return n
 }
+
+// workerSlack is how late a worker's timers may be: Go's monitor thread wakes every
+// 20 microseconds while a guest runs, which would stop the guest each time. A pvh
+// guest's own timers are exact (platform/accel/kvm), and so is QEMU's process.
+const workerSlack = 4 * time.Millisecond
 
 // smallHeap is an environment (nil: this process's) in which a Go program's heap
 // has no huge pages: with them, where Linux gives them to all ("always"), a program

@@ -101,6 +101,8 @@ type VM interface {
 	// that will run it. cpuid is all that it will see. Processor 0 starts where
 	// SetRegs says; with a LAPIC the others wait for INIT and SIPI.
 	NewVCPU(id int, cpuid []CPUID) (VCPU, error)
+	// NewTimer makes a timer for f, as exact as the system has them.
+	NewTimer(f func()) Timer
 	// Close ends the machine. Its processors are closed before.
 	Close() error
 }

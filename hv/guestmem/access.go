@@ -50,26 +50,27 @@ func (m *Memory) Index(gpa, n uint64, pattern []byte) (found uint64, ok bool) {
 }
 
 // index is bytes.Index for tens of megabytes of code, where bytes.Index looks at
-// every byte several times: it looks at every byte that may be a pattern's last
-// (Horspool's algorithm).
+// every byte several times: it goes from one to the next of the pattern's byte that
+// is the rarest in the memory's beginning, by bytes.IndexByte's 32 at a time.
 func index(mem, pattern []byte) int {
-	last := len(pattern) - 1
-	if last < 0 || last > 255 {
-		return bytes.Index(mem, pattern)
+	if len(pattern) == 0 {
+		return 0
 	}
-	var skip [256]uint8 // how far the pattern's end may go on from such a byte; 0: all of it
-	for i, b := range pattern[:last] {
-		skip[b] = uint8(last - i)
-	}
-	for at := last; at < len(mem); {
-		b := mem[at]
-		if b == pattern[last] && bytes.Equal(mem[at-last:at+1], pattern) {
-			return at - last
+	beginning := mem[:min(len(mem), 64<<10)]
+	rare, least := 0, len(mem)+1
+	for i := range pattern {
+		if n := bytes.Count(beginning, pattern[i:i+1]); n < least {
+			rare, least = i, n
 		}
-		if n := skip[b]; n != 0 {
-			at += int(n)
-		} else {
-			at += last + 1
+	}
+	for at := rare; at < len(mem); at++ {
+		n := bytes.IndexByte(mem[at:], pattern[rare])
+		if n < 0 {
+			return -1
+		}
+		at += n
+		if bytes.HasPrefix(mem[at-rare:], pattern) {
+			return at - rare
 		}
 	}
 	return -1

@@ -30,7 +30,7 @@ func BenchmarkIndex(b *testing.B) {
 	for _, f := range []struct {
 		name string
 		f    func(mem, pattern []byte) int
-	}{{"Horspool", index}, {"bytes.Index", bytes.Index}} {
+	}{{"rarest byte", index}, {"bytes.Index", bytes.Index}} {
 		b.Run(f.name, func(b *testing.B) {
 			b.SetBytes(int64(len(mem)))
 			for b.Loop() {

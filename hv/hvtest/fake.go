@@ -72,6 +72,8 @@ func (f *FakeAccel) NewVM(c accel.Config) (accel.VM, error) {
 
 func (m *fakeVM) Close() error { return nil }
 
+func (m *fakeVM) NewTimer(f func()) accel.Timer { return accel.NewTimer(f) }
+
 func (m *fakeVM) Caps() accel.Caps {
 	return accel.Caps{
 		CPUID: []accel.CPUID{{Leaf: 0, EAX: 1, EBX: 0x656b6146}, {Leaf: 1}}, // "Fake"

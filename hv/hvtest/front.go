@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -74,7 +75,7 @@ func NewFront(t testing.TB) *Front {
 	var err error
 	f.Domain, err = xen.New(xen.Config{
 		Domid: 1, Memory: f.Mem, VCPUs: []xen.VCPU{frontCPU{f.raised}}, RAMPages: FrontPages, StorePFN: frontStore,
-		TSC: func() uint64 { return uint64(time.Now().UnixNano()) }, TSCHz: 1e9,
+		TSC: func() uint64 { return uint64(time.Now().UnixNano()) }, TSCHz: 1e9, NewTimer: accel.NewTimer,
 		Console: func([]byte) {}, Shutdown: func(uint32) {},
 	})
 	f.check(err)

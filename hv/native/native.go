@@ -359,7 +359,7 @@ func (m *Machine) domainConfig() xen.Config {
 		Domid: domid, UUID: m.config.UUID, Memory: m.mem, VCPUs: vcpus,
 		E820: m.layout.e820(), RAMPages: m.config.Memory / guestmem.PageSize,
 		StorePFN: storeAt / guestmem.PageSize, ConsolePFN: consoleAt / guestmem.PageSize,
-		TSC: m.cpus[0].cpu.TSC, TSCHz: m.caps.TSCHz,
+		TSC: m.cpus[0].cpu.TSC, TSCHz: m.caps.TSCHz, NewTimer: m.vm.NewTimer,
 		Console:  func(text []byte) { m.console.Print(text) },
 		Shutdown: m.shutdown,
 		Discard:  m.discard,

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // The header: magic, version, sum of the header, the engine's name, and offset,
@@ -57,10 +58,12 @@ type Parts [parts]Part
 // ErrDamaged is a file that is not what was written.
 var ErrDamaged = errors.New("the file is damaged")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is made when a sum is asked for, as every start of a worker would else
+// spend a millisecond on it.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // Sum goes on with a part's sum; it begins with 0.
-func Sum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
+func Sum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli(), b) }
 
 // Write makes the file at path appear whole or not at all: write fills in a file
 // beside it, and says where it has put what.

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
@@ -175,17 +176,22 @@ func (a *area) read(m *guestmem.Memory, b []byte) error {
 
 // alarm is one timer of a vCPU; Domain.mu guards it.
 type alarm struct {
-	timer    Timer
+	timer    accel.Timer // nil: it was never armed
 	deadline uint64
 	f        func() // nil: not armed
-	turn     uint64 // counts arms, so that an expiry on its way is known as old
 }
 
 func (a *alarm) stop() {
-	a.turn++
+	if a.f != nil {
+		a.f = nil
+		a.timer.Stop()
+	}
+}
+
+func (a *alarm) close() {
 	a.f = nil
 	if a.timer != nil {
-		a.timer.Stop()
+		a.timer.Close()
 		a.timer = nil
 	}
 }
@@ -195,24 +201,37 @@ const longestSleep = uint64(time.Hour)
 
 // arm has f run, locked, when system time reaches deadline, at once if it has.
 func (d *Domain) arm(a *alarm, deadline uint64, f func()) {
-	a.stop()
 	if d.closed {
 		return
 	}
 	now := d.now()
 	if deadline <= now {
+		a.stop()
 		f()
 		return
 	}
 	a.deadline, a.f = deadline, f
-	turn := a.turn
-	a.timer = d.cfg.AfterFunc(time.Duration(min(deadline-now, longestSleep)), func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if a.turn == turn && !d.closed {
-			d.arm(a, deadline, f) // fires, or sleeps on when the host's clock was early
-		}
-	})
+	if a.timer == nil {
+		a.timer = d.cfg.NewTimer(func() { d.expire(a) })
+	}
+	a.timer.Set(time.Duration(min(deadline-now, longestSleep)))
+}
+
+// expire is for an alarm whose timer was due, which may have been for an earlier
+// deadline, or early by the guest's clock.
+func (d *Domain) expire(a *alarm) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a.f == nil || d.closed {
+		return
+	}
+	if now := d.now(); now < a.deadline {
+		a.timer.Set(time.Duration(min(a.deadline-now, longestSleep)))
+		return
+	}
+	f := a.f
+	a.f = nil
+	f()
 }
 
 // setTimerOp is set_timer_op(timeout), xen.h: the calling vCPU's single shot.
@@ -231,10 +250,7 @@ func (d *Domain) setTimerOp(c *Call) int64 {
 }
 
 func (d *Domain) armSingle(v *vcpu, deadline uint64) {
-	d.arm(&v.single, deadline, func() {
-		v.single.f = nil
-		d.tick(v)
-	})
+	d.arm(&v.single, deadline, func() { d.tick(v) })
 }
 
 // tick raises the vCPU's VIRQ_TIMER if it has bound one.

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
@@ -38,9 +39,6 @@ type VCPU interface {
 	Wake()
 }
 
-// Timer is what Config.AfterFunc returns; *time.Timer is one.
-type Timer interface{ Stop() bool }
-
 // Config is a domain's fixed side. All functions are required unless said.
 type Config struct {
 	Domid  uint16
@@ -58,8 +56,8 @@ type Config struct {
 	TSCHz uint64
 	// Wallclock is the host's time of day; nil means time.Now.
 	Wallclock func() time.Time
-	// AfterFunc is time.AfterFunc unless a test stands in for it.
-	AfterFunc func(time.Duration, func()) Timer
+	// NewTimer makes a timer of the host's.
+	NewTimer func(func()) accel.Timer
 
 	// Console takes text of CONSOLEIO_write; it must not keep it or wait.
 	Console func(text []byte)
@@ -136,9 +134,6 @@ func New(cfg Config) (*Domain, error) {
 	if cfg.Wallclock == nil {
 		cfg.Wallclock = time.Now
 	}
-	if cfg.AfterFunc == nil {
-		cfg.AfterFunc = func(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
-	}
 	d := &Domain{cfg: cfg, layout: xenabi.SharedInfo64, ports: make([]port, 1)}
 	d.clock = newClock(cfg.TSC(), cfg.TSCHz)
 	d.readWall()
@@ -172,7 +167,7 @@ func (d *Domain) Close() {
 	d.closed = true
 	for _, v := range d.vcpus {
 		for _, a := range []*alarm{&v.single, &v.periodic, &v.pollTimer} {
-			a.stop()
+			a.close()
 		}
 	}
 	for i := range d.watchdogs {

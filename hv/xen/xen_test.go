@@ -47,13 +47,27 @@ type lab struct {
 	shutdown []uint32
 }
 
+// fakeTimer is due when the lab's TSC has reached at.
 type fakeTimer struct {
-	at   uint64
-	f    func()
-	dead bool
+	l   *lab
+	at  uint64
+	f   func()
+	set bool
 }
 
-func (t *fakeTimer) Stop() bool { t.dead = true; return true }
+func (t *fakeTimer) Set(d time.Duration) { t.at, t.set = t.l.tsc+uint64(d), true }
+func (t *fakeTimer) Stop()               { t.set = false }
+func (t *fakeTimer) Close()              { t.set = false }
+
+// set is how many timers run.
+func (l *lab) set() (n int) {
+	for _, t := range l.timers {
+		if t.set {
+			n++
+		}
+	}
+	return n
+}
 
 const (
 	hz      = 1_000_000_000 // one tick a nanosecond
@@ -76,8 +90,8 @@ func newLab(t testing.TB, vcpus int, long bool) *lab {
 		E820:      []xenabi.MemmapEntry{{Size: ramSize, Type: 1}, {Addr: 0xfc000000, Size: 0x10000, Type: 3}},
 		TSC:       func() uint64 { return l.tsc },
 		Wallclock: func() time.Time { return time.Unix(1<<32+7, 9) },
-		AfterFunc: func(d time.Duration, f func()) Timer {
-			ft := &fakeTimer{at: l.tsc + uint64(d), f: f}
+		NewTimer: func(f func()) accel.Timer {
+			ft := &fakeTimer{l: l, f: f}
 			l.timers = append(l.timers, ft)
 			return ft
 		},
@@ -101,12 +115,11 @@ func newLab(t testing.TB, vcpus int, long bool) *lab {
 func (l *lab) advance(ns uint64) {
 	l.tsc += ns
 	for i := 0; i < len(l.timers); i++ {
-		if t := l.timers[i]; !t.dead && t.at <= l.tsc {
-			t.dead = true
+		if t := l.timers[i]; t.set && t.at <= l.tsc {
+			t.set = false
 			t.f()
 		}
 	}
-	l.timers = slices.DeleteFunc(l.timers, func(t *fakeTimer) bool { return t.dead })
 }
 
 func noPaging() (guestmem.Paging, error) { return guestmem.Paging{}, nil }
@@ -608,8 +621,8 @@ func TestTimers(t *testing.T) {
 		}
 	}
 	l.advance(10e6) // missed ticks come as one
-	if !fired() || len(l.timers) != 1 {
-		t.Errorf("%d timers after a pause", len(l.timers))
+	if !fired() || l.set() != 1 {
+		t.Errorf("%d timers after a pause", l.set())
 	}
 	l.want("vCPU that is not there", call(l, 0, &xenabi.SetSingleshotTimer{}, xenabi.HYPERVISOR_vcpu_op, 8, 1), -2)
 	// After a sleep timers wait for what is left, and the date is the host's.
@@ -622,7 +635,7 @@ func TestTimers(t *testing.T) {
 		t.Errorf("after Resync: %d, want %d", l.Now(), at+2e9)
 	}
 	l.Close()
-	if arm(l.Now()+5, 0); len(slices.DeleteFunc(l.timers, func(t *fakeTimer) bool { return t.dead })) != 0 {
+	if arm(l.Now()+5, 0); l.set() != 0 {
 		t.Error("a closed domain arms timers")
 	}
 }

@@ -35,12 +35,28 @@ var forker = sync.OnceValue(func() chan<- func() {
 func launch(cmd *exec.Cmd, c Command) (release func(), err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: c.Detach}
 	if !c.DieWithParent {
-		return func() {}, cmd.Start()
+		return func() {}, startWith(cmd, c.TimerSlack)
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	started := make(chan error)
-	forker() <- func() { started <- cmd.Start() }
+	forker() <- func() { started <- startWith(cmd, c.TimerSlack) }
 	return func() {}, <-started
+}
+
+// usualSlack is what Linux gives its first process (prctl(2), PR_SET_TIMERSLACK).
+const usualSlack = 50 * time.Microsecond
+
+// startWith starts cmd, which inherits the timer slack of the thread that forks.
+func startWith(cmd *exec.Cmd, slack time.Duration) error {
+	if slack == 0 {
+		slack = usualSlack // not this process's own
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Timers that are more exact, or less, are nothing to fail for.
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // 0: as the thread began
+	return cmd.Start()
 }
 
 // Boot tells this boot of the host from every other.

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -74,4 +75,26 @@ func FuzzParseStat(f *testing.F) {
 			t.Errorf("accepted %q without a state", b)
 		}
 	})
+}
+
+// A child's timers are as exact as it was asked for, and not as its parent's.
+func TestTimerSlack(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 7000, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }()
+	for slack, want := range map[time.Duration]string{0: "50000\n", 3 * time.Millisecond: "3000000\n"} {
+		for _, dies := range []bool{false, true} {
+			var said bytes.Buffer
+			p, err := Start(Command{Path: "cat", Args: []string{"/proc/self/timerslack_ns"}, Stdout: &said, TimerSlack: slack, DieWithParent: dies})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code, err := p.Wait(); code != 0 || err != nil || said.String() != want {
+				t.Errorf("slack of %v (dies with its parent: %v): %q, want %q; %d, %v", slack, dies, said.String(), want, code, err)
+			}
+		}
+	}
 }

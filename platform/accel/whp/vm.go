@@ -60,6 +60,8 @@ func (h *hypervisor) NewVM(c accel.Config) (accel.VM, error) {
 	return m, nil
 }
 
+func (m *vm) NewTimer(f func()) accel.Timer { return accel.NewTimer(f) }
+
 func (m *vm) setUp(c accel.Config) error {
 	if err := m.configure(c); err != nil {
 		return err

@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
@@ -39,7 +42,12 @@ func startWorker(j Job) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(4*time.Millisecond), 0, 0, 0) // likewise
+	err = cmd.Start()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0)
+	runtime.UnlockOSThread()
+	if err != nil {
 		return nil, err
 	}
 	m := &monitor{pid: cmd.Process.Pid, end: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }}
