@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Retype makes the guest one of another type, so that its kernel finds its
@@ -76,15 +77,16 @@ func (s *Spec) deviceNames() []string {
 	return out
 }
 
+// Every start of a worker would else make them.
 var (
-	cmdlineWord = regexp.MustCompile(`\S+\s*`)
-	diskWord    = regexp.MustCompile(`^((?:root|resume)=/dev/)([a-z]+)(\d*)$`)
+	cmdlineWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\S+\s*`) })
+	diskWord    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^((?:root|resume)=/dev/)([a-z]+)(\d*)$`) })
 )
 
 // renameDisks changes the disks that root= and resume= name.
 func renameDisks(cmdline string, names map[string]string) string {
 	return editWords(cmdline, func(w string) string {
-		m := diskWord.FindStringSubmatch(w)
+		m := diskWord().FindStringSubmatch(w)
 		if m == nil || names[m[2]] == "" {
 			return w
 		}
@@ -121,7 +123,7 @@ func PutConsole(t GuestType, cmdline string) string {
 // editWords changes a command line word by word and leaves the space between
 // them, except after words that go.
 func editWords(cmdline string, change func(string) string) string {
-	return cmdlineWord.ReplaceAllStringFunc(cmdline, func(w string) string {
+	return cmdlineWord().ReplaceAllStringFunc(cmdline, func(w string) string {
 		word := strings.TrimRight(w, " \t\n")
 		now := change(word)
 		if now == "" {

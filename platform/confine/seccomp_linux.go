@@ -62,6 +62,12 @@ func filter(p Policy, pid int) []bpf.Instruction {
 		out = append(out, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: nr, SkipTrue: uint8(len(check))})
 		out = append(out, check...)
 	}
+	// First what comes with each exit of a guest. Linux remembers of a call that is
+	// allowed whatever its arguments, and looks no more.
+	if p.Ioctl != 0 {
+		only(unix.SYS_IOCTL, arg(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xff00},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(p.Ioctl) << 8, SkipTrue: 1}, refuse, allow)
+	}
 	for _, nr := range append(calls, ownCalls...) {
 		only(nr, allow)
 	}
@@ -77,10 +83,6 @@ func filter(p Policy, pid int) []bpf.Instruction {
 	only(unix.SYS_TGKILL, arg(0), bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(pid), SkipTrue: 1}, refuse, allow)
 	// Names of memory areas, which newer runtimes give.
 	only(unix.SYS_PRCTL, arg(0), bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PR_SET_VMA, SkipTrue: 1}, refuse, allow)
-	if p.Ioctl != 0 {
-		only(unix.SYS_IOCTL, arg(1), bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xff00},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(p.Ioctl) << 8, SkipTrue: 1}, refuse, allow)
-	}
 	return append(out, refuse)
 }
 

@@ -6,9 +6,11 @@ import (
 	"syscall"
 )
 
-// hists are KVM's tracepoints and what each is counted by.
-var hists = [][2]string{{"kvm_exit", "exit_reason"}, {"kvm_pio", "port,rw"}, {"kvm_msr", "ecx.hex,write"},
-	{"kvm_cpuid", "function"}, {"kvm_inj_virq", "irq"}, {"kvm_userspace_exit", "reason"}, {"kvm_xen_hypercall", "nr"}}
+// hists are KVM's tracepoints and what each is counted by; val at the port of
+// patched hypercalls (245) is their number.
+var hists = [][2]string{{"kvm_exit", "exit_reason"}, {"kvm_pio", "port,rw,val"}, {"kvm_msr", "ecx.hex,write"},
+	{"kvm_cpuid", "function"}, {"kvm_inj_virq", "vec"}, {"kvm_userspace_exit", "reason"}, {"kvm_xen_hypercall", "nr"},
+	{"kvm_page_fault", "fault_address.hex"}}
 
 // histogram begins, or ends and returns, counts of exits by kind.
 func histogram(begin bool) (lines []string) {
@@ -26,7 +28,7 @@ func histogram(begin bool) (lines []string) {
 		}
 		n := 0
 		for line := range strings.Lines(string(b)) {
-			if strings.Contains(line, "hitcount:") && n < 20 {
+			if strings.Contains(line, "hitcount:") && n < 30 {
 				lines = append(lines, h[0]+" "+strings.Join(strings.Fields(line), " "))
 				n++
 			}

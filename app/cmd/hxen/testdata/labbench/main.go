@@ -80,7 +80,6 @@ func run(j Job) (r Result) {
 	}
 	if j.Op == "hist" {
 		histogram(true)
-		defer func() { r.Lines = histogram(false) }()
 	}
 	before, began := counter("exits"), time.Now()
 	m, err := start(j)
@@ -97,11 +96,21 @@ func run(j Job) (r Result) {
 	}
 	r.Exits = counter("exits") - before
 	r.Lines = threads(m.pid)
+	if j.Op == "hist" {
+		r.Lines = histogram(false)
+	}
 	go io.Copy(io.Discard, m.console)
 	time.Sleep(time.Second)
+	if j.Op == "hist" {
+		histogram(true)
+	}
 	idle, at := counter("exits"), time.Now()
 	time.Sleep(2 * time.Second)
 	r.Idle = float64(counter("exits")-idle) / time.Since(at).Seconds()
+	if j.Op == "hist" {
+		r.Lines = append(append(r.Lines, "idle, 2 s:"), histogram(false)...)
+		return r
+	}
 	var lines []string
 	r.Over, r.Private, lines = memory(m.pid)
 	r.Lines = append(r.Lines, lines...)
