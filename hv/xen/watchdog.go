@@ -3,6 +3,7 @@ package xen
 import (
 	"time"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
@@ -14,9 +15,9 @@ const maxWatchdogs = 2
 // paused or the host sleeps, and then ends guests that could do nothing: ours counts
 // the host's own time, and stands still with the guest's processors.
 type watchdog struct {
-	seconds uint32 // 0: not in use
-	timer   Timer  // nil: it stands still
-	turn    uint64 // counts arms, so that an expiry on its way is known as old
+	seconds uint32      // 0: not in use
+	timer   accel.Timer // nil: it stands still
+	turn    uint64      // counts arms, so that an expiry on its way is known as old
 }
 
 // watchdogOp is SCHEDOP_watchdog, sched.h: id 0 takes one, and its number is the
@@ -53,7 +54,7 @@ func (d *Domain) setWatchdog(w *watchdog, seconds uint32) {
 		return
 	}
 	turn := w.turn
-	w.timer = d.cfg.AfterFunc(time.Duration(seconds)*time.Second, func() {
+	w.timer = d.cfg.NewTimer(func() {
 		d.mu.Lock()
 		old := w.turn != turn
 		d.mu.Unlock()
@@ -61,12 +62,13 @@ func (d *Domain) setWatchdog(w *watchdog, seconds uint32) {
 			d.cfg.Shutdown(xenabi.SHUTDOWN_watchdog)
 		}
 	})
+	w.timer.Set(time.Duration(seconds) * time.Second)
 }
 
 func (w *watchdog) stop() {
 	w.turn++
 	if w.timer != nil {
-		w.timer.Stop()
+		w.timer.Close()
 		w.timer = nil
 	}
 }
