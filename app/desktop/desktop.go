@@ -71,7 +71,9 @@ func newApp(f fyne.App, lib *model.Library, o Options) *App {
 	if prefs == nil {
 		prefs = &model.Prefs{Consoles: map[string]model.Console{}}
 	}
-	return &App{fyne: f, lib: lib, prefs: prefs, version: o.Version, consoles: map[api.Ref]*consoleWindow{}}
+	a := &App{fyne: f, lib: lib, prefs: prefs, version: o.Version, consoles: map[api.Ref]*consoleWindow{}}
+	a.notify()
+	return a
 }
 
 // open shows what the options ask for; a guest that is named is looked for as

@@ -167,7 +167,7 @@ func (d *details) refresh() {
 }
 
 func (d *details) banners(vm *model.VM) {
-	d.broken.say(theme.ColorNameError, vm.Broken())
+	d.mend(vm)
 	d.notice.say(theme.ColorNameWarning, vm.Notice())
 	exit := ""
 	if vm.Unclean() {

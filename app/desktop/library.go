@@ -113,6 +113,7 @@ func (w *libraryWindow) mainMenu() *fyne.Menu {
 		fyne.NewMenuItem(text.T("Start with the computer…"), func() { w.showStartup() }),
 		fyne.NewMenuItem(text.T("Deleted guests…"), func() { w.showTrash() }),
 		fyne.NewMenuItem(text.T("This computer…"), func() { w.showHost() }),
+		w.notifyItem(),
 		fyne.NewMenuItem(text.T("Keyboard shortcuts…"), func() { w.showHelp() }),
 		fyne.NewMenuItem(text.T("About HXEN…"), func() { w.showAbout() }),
 		fyne.NewMenuItemSeparator(),

@@ -33,6 +33,7 @@ type hostStop struct {
 	once sync.Once
 	mu   sync.Mutex // guards the fields below
 	on   bool
+	over bool // all guests have been stopped
 	hold *hostsvc.Inhibitor
 }
 
@@ -59,8 +60,10 @@ func (s *Service) watchHost() {
 		s.log.Warn("the host does not tell when it stops or sleeps", "err", err)
 	}
 	s.stop.mu.Lock()
-	s.stop.hold = hold
-	s.stop.mu.Unlock()
+	defer s.stop.mu.Unlock()
+	if s.stop.hold = hold; s.stop.over {
+		_ = hold.Release() // it took the answer too long
+	}
 }
 
 // hostMayStop is called when the service is to end: guests go on, unless the host
@@ -85,6 +88,7 @@ func (s *Service) stopWithHost() {
 	})
 	s.stop.mu.Lock()
 	defer s.stop.mu.Unlock()
+	s.stop.over = true
 	if err := s.stop.hold.Release(); err != nil {
 		s.log.Warn("let the host stop", "err", err)
 	}

@@ -134,7 +134,7 @@ func Run(ctx context.Context, opt Options) error {
 	if opt.Ready != nil {
 		opt.Ready()
 	}
-	s.watchHost()
+	s.tasks.Go(s.watchHost)
 	s.tasks.Go(s.bootGuests)
 	select {
 	case err = <-served:

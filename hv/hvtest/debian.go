@@ -141,7 +141,8 @@ func (g *growing) Write(b []byte) (int, error) {
 // payload.
 func (c *Computer) On() {
 	c.t.Helper()
-	c.cmd = exec.Command("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
+	// Without SVM: whether KVM inside is quick enough to be believed would be chance.
+	c.cmd = exec.Command("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-svm", "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", c.d.Kernel, "-initrd", c.d.Initrd, "-append", bootArgs,
 		"-drive", "if=virtio,format=qcow2,file="+c.disk, "-drive", "if=virtio,format=raw,readonly=on,file="+c.payload,

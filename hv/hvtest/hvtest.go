@@ -13,7 +13,7 @@ import (
 // parts are the parts that a test may need, with the programs that make them up.
 var parts = map[string][]string{
 	"qemu":    {"qemu-system-x86_64", "qemu-img"},
-	"display": {"Xvfb", "xdotool", "openbox", "import", "xprop"},
+	"display": {"Xvfb", "xdotool", "openbox", "import", "xprop", "dbus-daemon"},
 	"wine":    {"wine", "wineserver"},     // Windows programs run
 	"mingw":   {"x86_64-w64-mingw32-gcc"}, // a C compiler for Windows
 	"images":  {"mmdebstrap", "xorriso", "grub-mkrescue", "dpkg-deb"},

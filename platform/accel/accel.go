@@ -73,8 +73,9 @@ var software = Result{Name: "tcg", Usable: true, Native: Native{
 	Reason: "TCG is QEMU's emulation of a processor; guests of type pvh run on a real one"}}
 
 // Probe returns a verdict on each accelerator of this system, best first. TCG,
-// which always works, is the last. It takes milliseconds, at worst the deadline
-// of three seconds, and never waits for a child that hangs.
+// which always works, is the last. It takes milliseconds, as a rule at worst the
+// deadline of three seconds (five times that where the child waits for a processor),
+// and never waits for a child that hangs.
 func Probe(ctx context.Context, o Options) []Result {
 	r := probeHost(ctx, o)
 	r.Native = forNative(r, unstableTSC())

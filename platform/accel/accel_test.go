@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 	case "hangs":
 		fmt.Println("starting 64-bit code")
 		time.Sleep(time.Hour)
+	case "spins":
+		fmt.Println("starting 64-bit code")
+		for {
+		}
 	case "dies":
 		fmt.Println("starting 64-bit code")
 		p, _ := os.FindProcess(os.Getpid())
@@ -92,10 +96,22 @@ func TestWatchHang(t *testing.T) {
 	for limit := time.Second; ; limit *= 4 {
 		_, err := watch(t.Context(), limit, exec.Command(os.Args[0]))
 		if err != nil && strings.Contains(err.Error(), fmt.Sprintf("hung for %v after starting 64-bit code", limit)) {
-			return
+			if !errors.Is(err, errStarved) {
+				t.Errorf("it used no processor: %v", err)
+			}
+			break
 		}
 		if err == nil || limit > hang {
 			t.Fatalf("%v", err)
+		}
+	}
+	t.Setenv(fakeVar, "spins")
+	for limit := time.Second; ; limit *= 4 {
+		if _, err := watch(t.Context(), limit, exec.Command(os.Args[0])); err != nil && !errors.Is(err, errStarved) {
+			return
+		}
+		if limit > hang {
+			t.Fatal("what used the processor up counts as starved")
 		}
 	}
 }

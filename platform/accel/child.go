@@ -37,7 +37,7 @@ func ProbeChild() {
 		return
 	}
 	// Nobody may be left to end us when guest code hangs.
-	time.AfterFunc(2*deadline, func() { os.Exit(exitHung) })
+	time.AfterFunc((patience+1)*deadline, func() { os.Exit(exitHung) })
 	how, err := runGuest(func(stage string) { fmt.Println(stage) })
 	switch {
 	case err == nil:
@@ -54,9 +54,14 @@ func ProbeChild() {
 var (
 	errBusy      = errors.New("another hypervisor is active")
 	errNoVerdict = errors.New("the probe could not be made")
+	errStarved   = errors.New("it had next to no processor time")
 )
 
-// runChild runs guest code in a child of this program; how is runGuest's. An
+// patience is how many times the deadline a child gets that was starved before.
+const patience = 4
+
+// runChild runs guest code in a child of this program; how is runGuest's. A computer
+// that has just started may be too busy with other programs for the first try. An
 // error says what went wrong, as the last part of a sentence: errBusy, something
 // that wraps errNoVerdict, or what the guest code did.
 func runChild(ctx context.Context, limit time.Duration) (how string, err error) {
@@ -69,7 +74,10 @@ func runChild(ctx context.Context, limit time.Duration) (how string, err error) 
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errNoVerdict, err)
 	}
-	return watch(ctx, limit, exec.Command(self))
+	if how, err = watch(ctx, limit, exec.Command(self)); errors.Is(err, errStarved) {
+		how, err = watch(ctx, patience*limit, exec.Command(self))
+	}
+	return how, err
 }
 
 // watch starts the child and returns when it has ended, or has had its time.
@@ -99,6 +107,9 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) (how string,
 	case err = <-ended:
 	case <-t.C:
 		_ = cmd.Process.Kill()
+		if starved(cmd, ended, limit) {
+			return "", fmt.Errorf("it hung for %v after %s (%w)", limit, said, errStarved)
+		}
 		return "", fmt.Errorf("it hung for %v after %s", limit, said)
 	case <-ctx.Done():
 		_ = cmd.Process.Kill()
@@ -116,6 +127,17 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) (how string,
 	default:
 		return "", fmt.Errorf("it ended by %s after %s", cmd.ProcessState, said)
 	}
+}
+
+// starved reports whether a child that was killed had waited rather than worked: a
+// hypervisor that hangs uses the processor up, as a rule, or cannot be killed.
+func starved(cmd *exec.Cmd, ended <-chan error, limit time.Duration) bool {
+	select {
+	case <-ended:
+	case <-time.After(limit / 10):
+		return false
+	}
+	return cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime() < limit/3
 }
 
 // lastLine is what the child said last.

@@ -17,6 +17,9 @@ const (
 	// busTime bounds a question to the bus: while a host stops, who should answer
 	// may be gone.
 	busTime = 3 * time.Second
+	// askTime bounds the question at the service's start: logind asks polkit, which
+	// has to start first, on a computer that is busy starting.
+	askTime = time.Minute
 )
 
 // WatchHost tells what happens to the computer until ctx ends. While it runs the
@@ -52,7 +55,7 @@ func WatchHost(ctx context.Context, why string, tell func(HostEvent)) (*Inhibito
 		}
 	}()
 	context.AfterFunc(ctx, func() { _ = bus.Close() })
-	wait, cancel := context.WithTimeout(ctx, busTime)
+	wait, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var fd dbus.UnixFD
 	err = bus.Object(logind, logindPath).CallWithContext(wait, logindManager+".Inhibit", 0, "shutdown", "HXEN", why, "delay").Store(&fd)

@@ -41,8 +41,10 @@ var manager = takeNotifier()
 // Ready tells the service manager that clients are answered.
 func Ready() error { return manager.tell("READY=1") }
 
-// Stopping tells the service manager that the service ends, and with what it is
-// busy until then.
-func Stopping(busy string) error {
-	return manager.tell("STOPPING=1", "STATUS="+strings.ReplaceAll(busy, "\n", " "))
+// Busy tells the service manager with what the service is busy while it ends. Not
+// that it ends (STOPPING=1): it may do so because it has heard first that the
+// computer stops, and systemd then never sends the SIGTERM that it waits for
+// (service_enter_stop_by_notify in systemd's core/service.c).
+func Busy(with string) error {
+	return manager.tell("STATUS=" + strings.ReplaceAll(with, "\n", " "))
 }

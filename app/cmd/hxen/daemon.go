@@ -67,7 +67,7 @@ func manage(opt *service.Options, perUser bool) {
 		opt.Log.Error("guests do not start with the computer", "err", err)
 	}
 	opt.Stops = func() bool { return hostStops(perUser) }
-	opt.Busy = func(with string) { tell(hostsvc.Stopping(with)) }
+	opt.Busy = func(with string) { tell(hostsvc.Busy(with)) }
 	opt.Watch = func(ctx context.Context, happened func(hostsvc.HostEvent)) (*hostsvc.Inhibitor, error) {
 		return hostsvc.WatchHost(ctx, "Virtual machines are being stopped", happened)
 	}

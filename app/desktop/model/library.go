@@ -36,6 +36,7 @@ const (
 type News struct {
 	What What
 	VMs  map[api.Ref]bool
+	Over []*Task // tasks that have ended
 }
 
 // Touches reports whether the guest vm changed.
@@ -302,7 +303,9 @@ func (l *Library) take(c Change, n *News) {
 		l.cache.vifs[c.Ref] = r
 		n.touch(r.VM)
 	case *api.Task:
-		l.takeTask(c.Ref, r)
+		if t := l.takeTask(c.Ref, r); t != nil {
+			n.Over = append(n.Over, t)
+		}
 		n.What |= ChangedTasks
 	}
 }

@@ -53,6 +53,10 @@ type Service interface {
 	Trash(ctx context.Context) ([]api.Trashed, error)
 	Untrash(ctx context.Context, id string) error
 	EmptyTrash(ctx context.Context, id string) error
+	// Repair makes a guest whose folder cannot be used one that can, and returns it.
+	Repair(ctx context.Context, vm api.Ref) (api.Ref, error)
+	// Relink tells that the image of a guest's disk, named by its path, is at another.
+	Relink(ctx context.Context, vm api.Ref, disk, path string) error
 
 	// DataSources are the figures of a running guest, now.
 	DataSources(ctx context.Context, vm api.Ref) ([]api.DataSource, error)

@@ -17,6 +17,7 @@ type Prefs struct {
 	Consoles  map[string]Console `json:"consoles,omitempty"`  // by guest's uuid
 	Dismissed string             `json:"dismissed,omitempty"` // text of the host's notice that the user closed
 	Folder    string             `json:"folder,omitempty"`    // where a file was chosen last
+	Notify    bool               `json:"notify,omitempty"`    // the desktop shows notifications
 
 	path string
 }

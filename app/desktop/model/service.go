@@ -291,3 +291,14 @@ func (r *Remote) EmptyTrash(ctx context.Context, id string) error {
 		return err
 	})
 }
+
+// Repair implements Service.
+func (r *Remote) Repair(ctx context.Context, vm api.Ref) (api.Ref, error) {
+	made, err := get(r, func(c *client.Client) (api.Created, error) { return c.Repair(ctx, vm) })
+	return made.VM, err
+}
+
+// Relink implements Service.
+func (r *Remote) Relink(ctx context.Context, vm api.Ref, disk, path string) error {
+	return r.do(func(c *client.Client) error { return c.Relink(ctx, vm, disk, path) })
+}

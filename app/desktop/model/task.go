@@ -55,21 +55,26 @@ func (t *Task) CanCancel() bool {
 // Tasks are those under way, oldest first.
 func (l *Library) Tasks() []*Task { return l.tasks }
 
-func (l *Library) takeTask(ref api.Ref, r *api.Task) {
-	if r.Status != api.TaskPending && r.Status != api.TaskCancelling {
-		l.dropTask(ref)
-		return
-	}
+// takeTask takes a task in, and returns one that was under way and has ended.
+func (l *Library) takeTask(ref api.Ref, r *api.Task) (over *Task) {
 	for _, t := range l.tasks {
 		if t.Ref == ref {
 			t.Record = *r
-			return
+			over = t
 		}
+	}
+	if r.Status != api.TaskPending && r.Status != api.TaskCancelling {
+		l.dropTask(ref)
+		return over
+	}
+	if over != nil {
+		return nil
 	}
 	l.tasks = append(l.tasks, &Task{Ref: ref, Record: *r, lib: l})
 	sort.SliceStable(l.tasks, func(i, j int) bool {
 		return l.tasks[i].Record.Created.Before(l.tasks[j].Record.Created.Time)
 	})
+	return nil
 }
 
 func (l *Library) dropTask(ref api.Ref) bool {

@@ -188,6 +188,11 @@ func (v *VM) LastExit() string {
 	if !v.Is(Halted) {
 		return ""
 	}
+	return v.exitText()
+}
+
+// exitText is LastExit also of a guest that runs again.
+func (v *VM) exitText() string {
 	o := v.Record.OtherConfig
 	if t := o[api.KeyLastText]; t != "" {
 		return t
@@ -199,6 +204,8 @@ func (v *VM) LastExit() string {
 		return text.T("The guest asked to restart.")
 	case "crash":
 		return text.T("The guest crashed.")
+	case "watchdog":
+		return text.T("The guest's watchdog saw it hang.")
 	case "destroyed":
 		return text.T("The guest was powered off from outside.")
 	case "failed":
@@ -209,8 +216,7 @@ func (v *VM) LastExit() string {
 
 // Unclean reports whether the last run ended in a way that wants attention.
 func (v *VM) Unclean() bool {
-	e := v.Record.OtherConfig[api.KeyLastExit]
-	return v.Is(Halted) && (e == "crash" || e == "failed")
+	return v.Is(Halted) && bad(v.Record.OtherConfig[api.KeyLastExit])
 }
 
 // Log is the path of the guest's log, if the service told.
