@@ -11,7 +11,11 @@ import (
 )
 
 // SpecVersion is the version of spec.json that this program writes. A file with
-// a higher one is refused, never rewritten.
+// a higher one is refused, never rewritten. Version 1 is the first: there is none
+// to come from yet. A field that an older program may ignore needs no new version:
+// it keeps what it does not know. Where an old meaning changes, the number rises, and
+// where the file is read (app/service/scan.go) each older version is turned into the
+// next one, in memory; the next change of the guest's writes it.
 const SpecVersion = 1
 
 // GuestType picks the engine, in Xen's words.

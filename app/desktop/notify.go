@@ -19,7 +19,7 @@ func (a *App) notify() {
 
 // notifyItem switches it on and off.
 func (f *frame) notifyItem() *fyne.MenuItem {
-	item := fyne.NewMenuItem(text.T("Notifications of the desktop"), func() {
+	item := fyne.NewMenuItem(text.T("Desktop notifications"), func() {
 		f.app.prefs.Notify = !f.app.prefs.Notify
 		f.app.save()
 	})

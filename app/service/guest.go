@@ -42,6 +42,7 @@ type guest struct {
 	waiting  string                   // why it has not been started yet, although it is to
 	restarts int                      // by policy, in a row, after runs that ended at once
 	notice   string                   // the last thing the user should know of this run
+	lowDisk  string                   // what was last found of its disks' room; empty: there is some
 	leases   map[string]control.Lease // by NIC uuid
 	info     *hv.GuestInfo            // what its agent last said
 	infoAt   time.Time                // when it said so

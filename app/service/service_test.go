@@ -403,7 +403,8 @@ func TestFolderGarbage(t *testing.T) {
 	half, empty, newer := newUUID(), newUUID(), newUUID()
 	put(half, spec[:len(spec)/2])
 	put(empty, nil)
-	put(newer, []byte(`{"version": 9, "uuid": "`+newer+`", "name": "from the future", "wonder": 1}`))
+	future := `{"version": 9, "uuid": "` + newer + `", "name": "from the future", "wonder": 1}`
+	put(newer, []byte(future))
 	put("copy of good", spec)
 	put(newPrefix+newUUID(), spec)
 	if err := os.WriteFile(filepath.Join(guests, "stray"), nil, 0o600); err != nil {
@@ -426,6 +427,11 @@ func TestFolderGarbage(t *testing.T) {
 		}
 		wantCode(t, c.call(nil, "VM.start", api.RefOf(uuid), false, false), api.ErrOperationNotAllowed, word)
 		wantCode(t, c.call(nil, "VM.set_name_description", api.RefOf(uuid), "x"), api.ErrOperationNotAllowed)
+	}
+	var made api.Created
+	wantCode(t, c.plugin(&made, api.FnRepair, api.RepairArg{VM: api.RefOf(newer)}), api.ErrRefused, "newer")
+	if now, _ := os.ReadFile(filepath.Join(guests, newer, "spec.json")); string(now) != future {
+		t.Errorf("a newer HXEN's spec was rewritten: %s", now)
 	}
 	if now, _ := os.ReadFile(filepath.Join(guests, half, "spec.json")); string(now) != string(spec[:len(spec)/2]) {
 		t.Error("a damaged spec was rewritten")

@@ -34,3 +34,18 @@ func TestHostShortOfMemory(t *testing.T) {
 	c.must(nil, "VM.unpause", large)
 	c.until(large, "going on", func(r api.VM) bool { return r.PowerState == "Running" && r.OtherConfig[api.KeyNotice] == "" })
 }
+
+// TestDiskSoonFull: a running guest's user is told while there is still time.
+func TestDiskSoonFull(t *testing.T) {
+	b := newBench(t)
+	var free atomic.Uint64
+	free.Store(100 << 30)
+	b.opt.Host.DiskFree = func(string) (uint64, error) { return free.Load(), nil }
+	c := b.up()
+	ref := c.create(api.NewGuest{Name: "web", Memory: 1 << 30, DiskSize: 1 << 30})
+	c.must(nil, "VM.start", ref, false, false)
+	free.Store(50 << 20)
+	c.until(ref, "warned", func(r api.VM) bool {
+		return r.PowerState == "Running" && strings.Contains(r.OtherConfig[api.KeyNotice], "less than 256 MiB are free")
+	})
+}

@@ -9,8 +9,12 @@ import (
 	"github.com/hxen-project/hxen/hv"
 )
 
-// memoryPace is how often the host's memory is looked at while guests run.
-const memoryPace = 2 * time.Second
+const (
+	// memoryPace is how often the host's memory is looked at while guests run.
+	memoryPace = 2 * time.Second
+	// diskPace is at how many of these looks its disks are looked at, too.
+	diskPace = 15
+)
 
 // watchMemory begins to look at the host's memory, until no guest runs any more. A
 // host that runs out of it ends programs, as a rule the largest, and a guest so
@@ -23,7 +27,7 @@ func (s *Service) watchMemory() {
 	s.tasks.Go(func() {
 		tick := time.NewTicker(memoryPace)
 		defer tick.Stop()
-		for {
+		for n := 0; ; n++ {
 			select {
 			case <-tick.C:
 			case <-s.ctx.Done():
@@ -40,6 +44,9 @@ func (s *Service) watchMemory() {
 				return
 			}
 			s.lookAtMemory()
+			if n%diskPace == 0 {
+				s.lookAtDisks()
+			}
 		}
 	})
 }
@@ -91,4 +98,35 @@ func (s *Service) largest() (found *guest, l *link) {
 		}
 	}
 	return found, l
+}
+
+// lookAtDisks warns of disks that will soon be full, before a guest meets that and
+// is paused.
+func (s *Service) lookAtDisks() {
+	s.mu.Lock()
+	var all []*guest
+	for _, g := range s.guests {
+		if g.link != nil && g.spec != nil {
+			all = append(all, g)
+		}
+	}
+	s.mu.Unlock()
+	for _, g := range all {
+		s.mu.Lock()
+		spec := g.spec
+		s.mu.Unlock()
+		why := ""
+		for _, d := range openDisks(g.dir, spec) {
+			if free, err := s.opt.Host.DiskFree(d.path); d.write && err == nil && free < diskFloor {
+				why = fmt.Sprintf("less than %s are free where %s is: make room there, or the guest is paused when none is left", sizeText(int64(diskFloor)), d.path)
+			}
+		}
+		s.mu.Lock()
+		if ours := g.notice == g.lowDisk; ours && why != g.notice && g.link != nil { // any other notice says more
+			g.notice = why
+			s.publish(g)
+		}
+		g.lowDisk = why
+		s.mu.Unlock()
+	}
 }
