@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -50,6 +51,11 @@ func (l *Library) Notify(tell func(Notification)) (stop func()) {
 		if n.What&(ChangedVM|ChangedList) != 0 {
 			look()
 		}
+		for _, t := range l.tasks {
+			if name, is := t.ofGuest(); is {
+				t.named = name
+			}
+		}
 		for _, t := range n.Over {
 			if over, is := t.over(); is {
 				tell(over)
@@ -64,15 +70,16 @@ func (t *Task) over() (Notification, bool) {
 	if r.Finished.Sub(r.Created.Time) < longTask {
 		return Notification{}, false
 	}
+	name := cmp.Or(t.named, t.Name())
 	switch r.Status {
 	case api.TaskSuccess:
-		return Notification{t.Name(), text.T("It is done.")}, true
+		return Notification{name, text.T("It is done.")}, true
 	case api.TaskFailure:
 		why := text.T("It has failed.")
 		if len(r.ErrorInfo) > 0 {
 			why = Sentence(api.NewError(r.ErrorInfo[0], r.ErrorInfo[1:]...).Error())
 		}
-		return Notification{t.Name(), why}, true
+		return Notification{name, why}, true
 	}
 	return Notification{}, false
 }

@@ -51,16 +51,20 @@ func TestNotify(t *testing.T) {
 
 	task := func(status string, took time.Duration, why ...string) func() {
 		ref := api.RefOf(modeltest.UUID(9000))
-		r := api.Task{UUID: modeltest.UUID(9000), NameLabel: "Clone web", Status: api.TaskPending, Created: api.Time{Time: time.Unix(1000, 0)}}
+		r := api.Task{UUID: modeltest.UUID(9000), NameLabel: "Async.VM.clone", Status: api.TaskPending, Created: api.Time{Time: time.Unix(1000, 0)}}
 		return func() {
 			s.PutTask(ref, r)
-			turn.until(t, "the task", func() bool { return len(lib.Tasks()) == 1 })
+			busy := map[string]string{string(ref): model.OpClone}
+			s.Change(web, func(v *api.VM) { v.CurrentOperations = busy })
+			turn.until(t, "the task", func() bool { return len(lib.Tasks()) == 1 && len(lib.Find("web").Record.CurrentOperations) == 1 })
+			s.Change(web, func(v *api.VM) { v.CurrentOperations = nil })
+			turn.until(t, "its end", func() bool { return len(lib.Find("web").Record.CurrentOperations) == 0 })
 			r.Status, r.Finished, r.ErrorInfo = status, api.Time{Time: r.Created.Add(took)}, why
 			s.PutTask(ref, r)
 		}
 	}
 	step("a short task", task(api.TaskSuccess, time.Second))
 	step("a cancelled one", task(api.TaskCancelled, time.Hour))
-	step("a long one", task(api.TaskSuccess, time.Minute), model.Notification{Title: "Clone web", Text: "It is done."})
-	step("a failure", task(api.TaskFailure, time.Minute), model.Notification{Title: "Clone web", Text: "It has failed."})
+	step("a long one", task(api.TaskSuccess, time.Minute), model.Notification{Title: "web · Cloning", Text: "It is done."})
+	step("a failure", task(api.TaskFailure, time.Minute), model.Notification{Title: "web · Cloning", Text: "It has failed."})
 }

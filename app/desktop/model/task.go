@@ -14,16 +14,15 @@ type Task struct {
 	Ref    api.Ref
 	Record api.Task
 
-	lib *Library
+	lib   *Library
+	named string // Name when its guest was last seen busy with it
 }
 
 // Name says what the task does: to which guest, else which step it is at. Its
 // record's name is the call's, which is nothing for a person.
 func (t *Task) Name() string {
-	for _, vm := range t.lib.vms {
-		if op, is := vm.Record.CurrentOperations[string(t.Ref)]; is {
-			return vm.Name() + " · " + doingText(op)
-		}
+	if name, is := t.ofGuest(); is {
+		return name
 	}
 	if stage := t.Record.OtherConfig[api.KeyStage]; stage != "" {
 		return strings.TrimSuffix(Sentence(stage), ".")
@@ -32,6 +31,16 @@ func (t *Task) Name() string {
 		return method
 	}
 	return text.T("Working")
+}
+
+// ofGuest is the name of a task that a guest is busy with now.
+func (t *Task) ofGuest() (name string, is bool) {
+	for _, vm := range t.lib.vms {
+		if op, is := vm.Record.CurrentOperations[string(t.Ref)]; is {
+			return vm.Name() + " · " + doingText(op), true
+		}
+	}
+	return "", false
 }
 
 // Progress is 0 to 1, and known is false while it can only be waited for.
