@@ -32,6 +32,7 @@ type consoleWindow struct {
 	squeeze *squeeze
 	bar     *fyne.Container
 	reveal  *edge
+	root    *fyne.Container // the toolbar, if it is shown, and the center
 	center  *fyne.Container
 	tab     *button
 	full    *button
@@ -105,6 +106,7 @@ func newConsoleWindow(a *App, vm *model.VM) *consoleWindow {
 	}
 	c.screen.OnGrab = c.grabbed
 	c.serial = newSerial(&c.frame, c.dial(api.ProtocolVT100))
+	c.serial.onGrab = c.grabbed
 	c.overlay = newOverlay(&c.frame)
 	c.toast = newToast()
 	c.build()
@@ -169,20 +171,27 @@ func (c *consoleWindow) build() {
 	c.hint.Alignment = fyne.TextAlignTrailing
 	c.center = container.NewStack(c.screen.View(), c.overlay.root, c.toast.root)
 	c.reveal = newEdge(func() { c.showBar(true) })
+	c.root = container.NewStack()
 	c.arrange(false)
+	c.win.SetContent(c.root)
 }
 
-// arrange lays the window out, without the toolbar in full screen.
+// arrange lays the window out, without the toolbar in full screen. The window's
+// content stays the same object: setting another in full screen would have Fyne
+// take the screen's size for the one to come back to.
 func (c *consoleWindow) arrange(full bool) {
 	setVisible(c.reveal.root, full)
 	bar := container.New(margin(3), container.New(barAndHint{}, c.bar, c.hint))
 	if full {
-		c.win.SetContent(container.NewStack(c.center, container.NewBorder(c.reveal.over(bar), nil, nil, nil)))
+		c.root.Layout = layout.NewStackLayout()
+		c.root.Objects = []fyne.CanvasObject{c.center, container.NewBorder(c.reveal.over(bar), nil, nil, nil)}
 		c.showBar(false)
-		return
+	} else {
+		// In this order Tab goes to the toolbar first, not back into the guest.
+		c.root.Layout = layout.NewBorderLayout(bar, nil, nil, nil)
+		c.root.Objects = []fyne.CanvasObject{bar, c.center}
 	}
-	// In this order Tab goes to the toolbar first, not back into the guest.
-	c.win.SetContent(container.New(layout.NewBorderLayout(bar, nil, nil, nil), bar, c.center))
+	c.root.Refresh()
 }
 
 // barAndHint gives the hint what room the buttons leave, if that is enough.
@@ -238,7 +247,7 @@ func (c *consoleWindow) refocus(x cover) {
 	}
 	now := c.win.Canvas().Focused()
 	switch {
-	case x.label != "" && (now == nil || now == fyne.Focusable(c.screen)):
+	case x.label != "" && (now == nil || now == fyne.Focusable(c.screen) || now == fyne.Focusable(c.serial.keys)):
 		c.win.Canvas().Focus(c.overlay.act)
 		c.covered = true
 	case x.title == "" && c.covered:
@@ -320,11 +329,7 @@ func (c *consoleWindow) cover() cover {
 func (c *consoleWindow) grabbed(on bool) {
 	key := c.screen.ReleaseKey().Name()
 	if !on {
-		hint := text.T("Click the screen to type in it")
-		if c.onTab {
-			hint = ""
-		}
-		c.hint.SetText(hint)
+		c.hint.SetText(text.T("Enter or a click: type in the guest"))
 		c.toast.hide()
 		if c.win.FullScreen() {
 			c.showBar(true)

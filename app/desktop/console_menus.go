@@ -64,6 +64,11 @@ func (c *consoleWindow) typeClipboard() {
 		c.toast.show(text.T("The clipboard holds no text."))
 		return
 	}
+	if c.onTab {
+		c.serial.typeIn(words)
+		c.serial.focus()
+		return
+	}
 	var missing []rune
 	c.toast.show(text.T("Typing the clipboard. The guest's keyboard should be set to the US layout."))
 	c.typing = c.app.lib.Async(func(ctx context.Context) (err error) {

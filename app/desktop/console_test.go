@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/storage"
 	"fyne.io/fyne/v2/test"
 
@@ -283,4 +284,47 @@ func FuzzLineCleaner(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSerialLineGivesTheKeyboardBack: Right Ctrl by itself leaves the terminal,
+// together with another key it is the guest's.
+func TestSerialLineGivesTheKeyboardBack(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("debian-build")
+	c.chooseTab()
+	release := &fyne.KeyEvent{Name: desktop.KeyControlRight}
+	line, ok := c.win.Canvas().Focused().(*lineKeys)
+	if !ok {
+		t.Fatalf("%T has the keyboard", c.win.Canvas().Focused())
+	}
+	line.KeyDown(release)
+	line.KeyDown(&fyne.KeyEvent{Name: fyne.KeyC})
+	line.KeyUp(&fyne.KeyEvent{Name: fyne.KeyC})
+	line.KeyUp(release)
+	if c.win.Canvas().Focused() != fyne.Focusable(line) {
+		t.Error("a combination with Right Ctrl takes the keyboard from the guest")
+	}
+	line.KeyDown(release)
+	line.KeyUp(release)
+	if f := c.win.Canvas().Focused(); f != nil {
+		t.Errorf("%T keeps the keyboard", f)
+	}
+	c.win.Canvas().OnTypedKey()(&fyne.KeyEvent{Name: fyne.KeyReturn})
+	if c.win.Canvas().Focused() != fyne.Focusable(line) {
+		t.Error("Enter does not give the keyboard to the line again")
+	}
+}
+
+// TestFullScreenKeepsTheContent: content that is set in full screen would make
+// the window come back as large as the screen.
+func TestFullScreenKeepsTheContent(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("debian-build")
+	content := c.win.Content()
+	for range 2 {
+		c.toggleFull()
+		if c.win.Content() != content {
+			t.Fatal("the window's content was replaced")
+		}
+	}
 }

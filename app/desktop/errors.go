@@ -59,6 +59,9 @@ func (f *frame) tell(title, words string) {
 }
 
 func (f *frame) showProblem(p model.Problem) *modal {
+	if !hasLog(p.Log) {
+		p.Log = ""
+	}
 	why := widget.NewLabel(p.Why)
 	why.Wrapping = fyne.TextWrapWord
 	why.Selectable = true
@@ -77,7 +80,7 @@ func (f *frame) showProblem(p model.Problem) *modal {
 	copyAll := f.iconButton(text.T("Copy"), theme.ContentCopyIcon(), func() { f.app.fyne.Clipboard().SetContent(p.Text()) })
 	m = f.read(p.What, icon, body, 520, ok)
 	m.atLeft(copyAll)
-	if hasLog(p.Log) {
+	if p.Log != "" {
 		m.atLeft(f.iconButton(text.T("Show log"), theme.DocumentIcon(), func() { f.showLog(p.Log) }))
 	}
 	m.focus(ok)

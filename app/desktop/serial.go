@@ -9,6 +9,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 	"github.com/fyne-io/terminal"
@@ -22,6 +23,8 @@ type serial struct {
 	frame  *frame
 	line   *consoleSerial
 	term   *terminal.Terminal
+	keys   *lineKeys
+	onGrab func(bool) // keys go to the line, or no longer
 	root   *fyne.Container
 	back   *fyne.Container
 	list   *lineList
@@ -39,6 +42,7 @@ func (s *serial) view() fyne.CanvasObject {
 		return s.root
 	}
 	s.term = terminal.New()
+	s.keys = newLineKeys(s)
 	s.list = newLineList()
 	copyAll := s.frame.iconButton(text.T("Copy all"), theme.ContentCopyIcon(), func() {
 		s.frame.app.fyne.Clipboard().SetContent(strings.Join(s.list.lines, "\n"))
@@ -48,7 +52,7 @@ func (s *serial) view() fyne.CanvasObject {
 	s.toggle = s.frame.iconButton(text.T("Scroll back"), theme.MoveUpIcon(), s.scrollBack)
 	s.toggle.Importance = widget.LowImportance
 	foot := container.NewBorder(nil, nil, s.toggle, nil)
-	s.root = container.NewBorder(nil, foot, nil, nil, container.NewStack(s.term, s.back))
+	s.root = container.NewBorder(nil, foot, nil, nil, container.NewStack(s.keys, s.term, s.back))
 	go func() { _ = s.term.RunWithConnection(s.line, s.line) }() // ends when line closes; then nobody looks
 	return s.root
 }
@@ -70,8 +74,73 @@ func (s *serial) scrollBack() {
 }
 
 func (s *serial) focus() {
-	if s.term != nil {
-		s.frame.win.Canvas().Focus(s.term)
+	if s.keys != nil {
+		s.frame.win.Canvas().Focus(s.keys)
+	}
+}
+
+// typeIn types words as they are, a line's end as Enter.
+func (s *serial) typeIn(words string) {
+	_, _ = s.line.Write([]byte(strings.NewReplacer("\r\n", "\r", "\n", "\r").Replace(words))) // it has no error
+}
+
+// lineKeys has the keyboard in the terminal's place and hands all keys on to it:
+// the terminal alone would keep them for good. As in the guest's screen, the right
+// Ctrl key, pressed and let go of by itself, gives the keyboard back.
+type lineKeys struct {
+	widget.BaseWidget
+	serial *serial
+	alone  bool // the release key is down, and no other came since
+}
+
+func newLineKeys(s *serial) *lineKeys {
+	k := &lineKeys{serial: s}
+	k.ExtendBaseWidget(k)
+	return k
+}
+
+var (
+	_ desktop.Keyable   = (*lineKeys)(nil)
+	_ fyne.Tabbable     = (*lineKeys)(nil)
+	_ fyne.Shortcutable = (*lineKeys)(nil)
+)
+
+func (k *lineKeys) CreateRenderer() fyne.WidgetRenderer {
+	return widget.NewSimpleRenderer(layoutGap(0))
+}
+
+func (k *lineKeys) FocusGained() {
+	k.alone = false
+	k.serial.term.FocusGained()
+	k.serial.onGrab(true)
+}
+
+// FocusLost takes the keyboard back from the terminal, to which a click gives it.
+func (k *lineKeys) FocusLost() {
+	k.serial.term.FocusLost()
+	k.serial.onGrab(false)
+	screen.Do(func() {
+		if c := k.serial.frame.win.Canvas(); c.Focused() == fyne.Focusable(k.serial.term) {
+			c.Focus(k)
+		}
+	})
+}
+
+func (k *lineKeys) AcceptsTab() bool              { return true }
+func (k *lineKeys) TypedRune(r rune)              { k.serial.term.TypedRune(r) }
+func (k *lineKeys) TypedKey(e *fyne.KeyEvent)     { k.serial.term.TypedKey(e) }
+func (k *lineKeys) TypedShortcut(s fyne.Shortcut) { k.serial.term.TypedShortcut(s) }
+
+func (k *lineKeys) KeyDown(e *fyne.KeyEvent) {
+	k.alone = e.Name == desktop.KeyControlRight
+	k.serial.term.KeyDown(e)
+}
+
+func (k *lineKeys) KeyUp(e *fyne.KeyEvent) {
+	k.serial.term.KeyUp(e)
+	if k.alone && e.Name == desktop.KeyControlRight {
+		k.alone = false
+		k.serial.frame.win.Canvas().Unfocus()
 	}
 }
 

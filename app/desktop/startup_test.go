@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +55,12 @@ func TestTrashPage(t *testing.T) {
 	tapButton(t, l.win.Canvas().Overlays().Top(), "Erase")
 	s.until("it is erased", func() bool { return slices.Contains(s.svc.Calls(), "EmptyTrash") })
 	s.until("the page is there again", func() bool { return len(l.modals) == 1 })
+	s.svc.Fail("Untrash", errors.New("its folder is gone"))
+	tapButton(t, l.win.Canvas().Overlays().Top(), "Restore")
+	s.until("the error, over the page", func() bool {
+		return len(l.modals) == 2 && strings.Contains(words(l.win.Canvas().Overlays().Top()), "Its folder is gone.")
+	})
+	l.top().close()
 	tapButton(t, l.win.Canvas().Overlays().Top(), "Restore")
 	s.until("it is restored", func() bool { return slices.Contains(s.svc.Calls(), "Untrash") })
 }

@@ -242,7 +242,10 @@ func TestShutdownThatTimesOutOffersPowerOff(t *testing.T) {
 	s.svc.Fail("Do clean_shutdown", api.NewError(api.ErrVMShutdownTimeout, string(vm.Ref), "60"))
 	l.press(fyne.KeyD, ctrl)
 	s.until("the offer", func() bool { return l.top() != nil })
-	l.win.Canvas().Focused().TypedKey(&fyne.KeyEvent{Name: fyne.KeyReturn})
+	if b, ok := l.win.Canvas().Focused().(*button); !ok || b.Text != "Cancel" {
+		t.Error("a hasty Enter would pull the plug")
+	}
+	tapButton(t, l.win.Canvas().Overlays().Top(), "Power off")
 	s.until("it is off", func() bool { return vm.Is(model.Halted) })
 }
 
@@ -253,19 +256,27 @@ func TestErrorSaysWhatWhyAndCure(t *testing.T) {
 	s.svc.Fail("Do start", api.NewError(api.ErrStartFailed, string(vm.Ref), "memory", "not enough is free", "close something"))
 	l.press(fyne.KeyR, ctrl)
 	s.until("the error", func() bool { return l.top() != nil })
+	if all := words(l.win.Canvas().Overlays().Top()); strings.Contains(all, "Show log") {
+		t.Errorf("a guest that never ran has a log:\n%s", all)
+	}
+	l.top().close()
+	s.svc.Change(vm.Ref, func(v *api.VM) { v.OtherConfig[api.KeyLog] = logFile(t) })
+	s.until("a log", func() bool { return hasLog(vm.Log()) })
+	l.press(fyne.KeyR, ctrl)
+	s.until("the error again", func() bool { return l.top() != nil })
 	all := words(l.win.Canvas().Overlays().Top())
-	for _, want := range []string{"alpine could not be started", "Cannot start: memory: not enough is free.", "Close something.", "Copy", "Show log"} {
+	for _, want := range []string{"alpine could not be started", "Not enough is free.", "Close something.", "Copy", "Show log"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in the dialog:\n%s", want, all)
 		}
 	}
 	tapButton(t, l.win.Canvas().Overlays().Top(), "Copy")
-	if got := s.fyne.Clipboard().Content(); !strings.Contains(got, "not enough is free") || !strings.Contains(got, "worker.log") {
+	if got := s.fyne.Clipboard().Content(); !strings.Contains(got, "Not enough is free") || !strings.Contains(got, "worker.log") {
 		t.Errorf("copied %q", got)
 	}
 	tapButton(t, l.win.Canvas().Overlays().Top(), "Show log")
 	if len(l.modals) != 2 {
-		t.Error("a log that cannot be read says nothing")
+		t.Error("no log is shown")
 	}
 }
 
@@ -282,6 +293,21 @@ func TestShowLogShowsItsEnd(t *testing.T) {
 	l.showLog(path)
 	if l.top() == nil {
 		t.Error("no log is shown")
+	}
+}
+
+// TestKeysScrollWhatIsRead: who has no mouse reads the end of a long text too.
+func TestKeysScrollWhatIsRead(t *testing.T) {
+	s := newStage(t, scene("main"))
+	l := s.open(800, 600)
+	l.showHelp()
+	m := l.top()
+	at := func(k fyne.KeyName) float32 {
+		l.win.Canvas().Focused().TypedKey(&fyne.KeyEvent{Name: k})
+		return m.scroll.Offset.Y
+	}
+	if down, end, home := at(fyne.KeyPageDown), at(fyne.KeyEnd), at(fyne.KeyHome); down <= 0 || end < down || home != 0 {
+		t.Errorf("page down goes to %v, end to %v, home to %v", down, end, home)
 	}
 }
 

@@ -323,7 +323,7 @@ func TestRealWindowByKeyboard(t *testing.T) {
 	}
 	d.xdotool("key", "ctrl+k")
 	d.until("the question", func(x told) bool { return x.Dialogs == 1 && strings.Contains(x.Words, "pulling the plug") })
-	d.xdotool("key", "Return")
+	d.xdotool("key", "Tab", "Return")
 	d.until("it is off", func(x told) bool { return x.Dialogs == 0 && x.State == "Off" })
 	d.xdotool("key", "F1")
 	d.until("the help", func(x told) bool { return strings.Contains(x.Words, "Ctrl+N") })
@@ -334,7 +334,7 @@ func TestRealWindowByKeyboard(t *testing.T) {
 	d.until("the delete question", func(x told) bool { return strings.Contains(x.Words, "disk-1.qcow2") })
 	d.photo("delete")
 	d.xdotool("key", "Tab", "Tab", "space")
-	d.until("it is deleted", func(x told) bool { return x.Dialogs == 0 && x.Selected != "Debian 12" })
+	d.until("it is deleted", func(x told) bool { return x.Dialogs == 0 && x.Selected == "debian-build" })
 	if c := d.last.Calls; c[len(c)-1] != "Delete" {
 		t.Errorf("calls %q", c)
 	}
