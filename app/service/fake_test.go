@@ -237,6 +237,10 @@ func (w *fakeWorker) Handle(_ context.Context, verb string, params json.RawMessa
 	case control.VerbResume:
 		w.state(hv.Running)
 	case control.VerbReset:
+		if strings.Contains(w.status.Spec.Name, "hanging") {
+			w.exit(hv.ExitWatchdog, "")
+			break
+		}
 		w.events.Add(control.Event{Event: &hv.Event{Kind: hv.EventReboot}})
 	case control.VerbPower:
 		var p control.Power

@@ -180,7 +180,7 @@ func notes(vm *api.VM, g *guest) {
 		set(api.KeyIsolation, g.status.Info.Isolation)
 		set(api.KeyDisplay, string(g.status.Display))
 	}
-	if g.last != nil && g.power == hv.Halted {
+	if g.last != nil { // also of a guest that runs again, by its policy perhaps
 		set(api.KeyLastExit, string(g.last.Reason))
 		text := g.last.Text
 		if text != "" && g.last.Cure != "" {

@@ -185,14 +185,6 @@ func (v *VM) Notice() string { return v.Record.OtherConfig[api.KeyNotice] }
 
 // LastExit says how the last run ended; empty if the guest never ran.
 func (v *VM) LastExit() string {
-	if !v.Is(Halted) {
-		return ""
-	}
-	return v.exitText()
-}
-
-// exitText is LastExit also of a guest that runs again.
-func (v *VM) exitText() string {
 	o := v.Record.OtherConfig
 	if t := o[api.KeyLastText]; t != "" {
 		return t
