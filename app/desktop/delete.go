@@ -82,6 +82,7 @@ func (f *frame) askName(vm *model.VM, verb, title, first string, do func(name st
 	problem := wrapped(widget.DangerImportance)
 	var m *modal
 	name := f.entry(first, nil)
+	name.whole = true
 	ok := f.button(verb, nil)
 	ok.Importance = widget.HighImportance
 	name.OnChanged = func(s string) {
@@ -107,5 +108,4 @@ func (f *frame) askName(vm *model.VM, verb, title, first string, do func(name st
 		}
 	}
 	m.focus(name)
-	name.TypedShortcut(&fyne.ShortcutSelectAll{})
 }

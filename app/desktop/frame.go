@@ -68,6 +68,7 @@ type modal struct {
 	pop      *widget.PopUp
 	body     *fyne.Container
 	scroll   *container.Scroll // of a text to read, which keys move and the size follows; else nil
+	form     *container.Scroll // of inputs, of which the one with the keyboard is in view; else nil
 	left     *fyne.Container
 	right    *fyne.Container
 	want     fyne.Size
@@ -131,6 +132,23 @@ func (f *frame) read(title string, icon, body fyne.CanvasObject, width float32, 
 	m.scroll = scroll
 	m.fit()
 	return m
+}
+
+// reveal scrolls the dialog to the input that got the keyboard.
+func (f *frame) reveal(o fyne.CanvasObject) {
+	m := f.top()
+	if m == nil || m.form == nil {
+		return
+	}
+	d := f.app.fyne.Driver()
+	top := d.AbsolutePositionForObject(o).Y - d.AbsolutePositionForObject(m.form.Content).Y
+	low, room := top+o.Size().Height, m.form.Size().Height
+	switch {
+	case top < m.form.Offset.Y:
+		m.form.ScrollToOffset(fyne.NewPos(0, max(0, top-theme.Padding())))
+	case low > m.form.Offset.Y+room:
+		m.form.ScrollToOffset(fyne.NewPos(0, low+theme.Padding()-room))
+	}
 }
 
 // scrolled moves what is read by a key; false if the key is another.

@@ -49,6 +49,8 @@ type entry struct {
 	// onEscape replaces leaving the dialog.
 	onEscape func()
 	onDown   func()
+	// whole has all of it selected when Tab comes to it: what is typed replaces it.
+	whole bool
 }
 
 func (f *frame) entry(value string, changed func(string)) *entry {
@@ -66,6 +68,15 @@ func (f *frame) lines(value string, rows int, changed func(string)) *entry {
 	e.SetMinRowsVisible(rows)
 	e.Text, e.OnChanged = value, changed
 	return e
+}
+
+// FocusGained implements fyne.Focusable. A click's own place comes after it.
+func (e *entry) FocusGained() {
+	e.Entry.FocusGained()
+	e.frame.reveal(e)
+	if e.whole {
+		e.Entry.TypedShortcut(&fyne.ShortcutSelectAll{})
+	}
 }
 
 func (e *entry) TypedKey(k *fyne.KeyEvent) {
@@ -105,6 +116,11 @@ func (f *frame) check(label string, on bool, changed func(bool)) *check {
 	return c
 }
 
+func (c *check) FocusGained() {
+	c.Check.FocusGained()
+	c.frame.reveal(c)
+}
+
 func (c *check) TypedKey(e *fyne.KeyEvent) {
 	if e.Name == fyne.KeyEscape || e.Name == fyne.KeyReturn || e.Name == fyne.KeyEnter {
 		c.frame.typedKey(e)
@@ -123,6 +139,11 @@ func (f *frame) choice(options []string, selected string, changed func(string)) 
 	c.Options, c.Selected, c.OnChanged = options, selected, changed
 	c.ExtendBaseWidget(c)
 	return c
+}
+
+func (c *choice) FocusGained() {
+	c.Select.FocusGained()
+	c.frame.reveal(c)
 }
 
 func (c *choice) TypedKey(e *fyne.KeyEvent) {
@@ -144,6 +165,11 @@ func (f *frame) slider(least, most, step, value float64, changed func(float64)) 
 	s.Orientation = widget.Horizontal
 	s.ExtendBaseWidget(s)
 	return s
+}
+
+func (s *slider) FocusGained() {
+	s.Slider.FocusGained()
+	s.frame.reveal(s)
 }
 
 func (s *slider) TypedKey(e *fyne.KeyEvent) {

@@ -285,7 +285,18 @@ func (w *libraryWindow) newVM(path string) *wizard {
 // guestList is the list of guests: Enter opens, Delete deletes.
 type guestList struct {
 	widget.List
-	window *libraryWindow
+	window  *libraryWindow
+	focused bool
+}
+
+// FocusGained and FocusLost are not the list's own: that highlights a row of its
+// choice beside the selected one.
+func (l *guestList) FocusGained() { l.focus(true) }
+func (l *guestList) FocusLost()   { l.focus(false) }
+
+func (l *guestList) focus(on bool) {
+	l.focused = on
+	l.Refresh()
 }
 
 func newGuestList(w *libraryWindow) *guestList {
@@ -306,12 +317,15 @@ func newGuestList(w *libraryWindow) *guestList {
 	}
 	l.UpdateItem = func(i widget.ListItemID, o fyne.CanvasObject) {
 		if vms := w.lib.VMs(); i < len(vms) {
-			o.(*row).set(vms[i])
+			r := o.(*row)
+			setVisible(r.mark, l.focused && vms[i].Ref == w.selected)
+			r.set(vms[i])
 		}
 	}
 	l.OnSelected = func(i widget.ListItemID) {
 		if vms := w.lib.VMs(); i < len(vms) && vms[i].Ref != w.selected {
 			w.turnTo(vms[i])
+			l.Refresh()
 		}
 	}
 	l.HideSeparators = true

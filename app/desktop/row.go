@@ -34,6 +34,7 @@ type row struct {
 	name  *canvas.Text
 	state *canvas.Text
 	badge *canvas.Text
+	mark  *canvas.Rectangle // the keyboard is here
 
 	nameText, stateText string
 	tapped              time.Time
@@ -50,11 +51,13 @@ func newRow() *row {
 		name:  canvas.NewText("", color.Black),
 		state: canvas.NewText("", color.Black),
 		badge: canvas.NewText("", color.Black),
+		mark:  canvas.NewRectangle(color.Transparent),
 	}
 	r.name.TextStyle.Bold = true
 	r.frame.CornerRadius = 4
 	r.thumb.CornerRadius = 4
 	r.thumb.Hide()
+	r.mark.Hide()
 	r.ExtendBaseWidget(r)
 	return r
 }
@@ -85,6 +88,7 @@ func (r *row) setThumb(img image.Image) {
 // paint sets colours and the texts that the width allows.
 func (r *row) paint() {
 	r.frame.FillColor = colorOf(theme.ColorNameButton)
+	r.mark.FillColor = colorOf(theme.ColorNamePrimary)
 	r.name.Color, r.name.TextSize = colorOf(theme.ColorNameForeground), theme.TextSize()
 	r.state.Color, r.state.TextSize = colorOf(colorDim), theme.CaptionTextSize()
 	r.badge.Color, r.badge.TextSize = colorOf(colorDim), theme.CaptionTextSize()
@@ -95,7 +99,7 @@ func (r *row) paint() {
 		}
 	}
 	r.fit(r.Size())
-	for _, o := range []fyne.CanvasObject{r.frame, r.dot, r.name, r.state, r.badge} {
+	for _, o := range []fyne.CanvasObject{r.frame, r.dot, r.name, r.state, r.badge, r.mark} {
 		o.Refresh()
 	}
 }
@@ -176,6 +180,7 @@ func (r *rowRenderer) Layout(size fyne.Size) {
 	r.icon.Move(fyne.NewPos(rowGap+rowThumbW/2-10, y+rowThumbH/2-10))
 	r.icon.Resize(fyne.NewSquareSize(20))
 	x := float32(rowThumbW + 2*rowGap)
+	r.mark.Resize(fyne.NewSize(3, size.Height))
 	r.name.Move(fyne.NewPos(x, 6))
 	r.dot.Move(fyne.NewPos(x, 29))
 	r.dot.Resize(fyne.NewSquareSize(8))
@@ -188,5 +193,5 @@ func (r *rowRenderer) MinSize() fyne.Size { return fyne.NewSize(180, rowHeight) 
 func (r *rowRenderer) Refresh()           { r.paint() }
 func (r *rowRenderer) Destroy()           {}
 func (r *rowRenderer) Objects() []fyne.CanvasObject {
-	return []fyne.CanvasObject{r.frame, r.thumb, r.icon, r.dot, r.name, r.state, r.badge}
+	return []fyne.CanvasObject{r.frame, r.thumb, r.icon, r.dot, r.name, r.state, r.badge, r.mark}
 }

@@ -43,8 +43,10 @@ func (f *frame) settingsOf(s *model.Settings) *settings {
 	cancel := f.button(text.T("Cancel"), func() { w.close() })
 	w.save = f.button(text.T("Save"), w.submit)
 	w.save.Importance = widget.HighImportance
-	body := container.NewBorder(w.locked, w.problems, nil, nil, container.NewVScroll(container.New(margin(4), rows.box)))
+	form := container.NewVScroll(container.New(margin(4), rows.box))
+	body := container.NewBorder(w.locked, w.problems, nil, nil, form)
 	w.modal = f.modal(text.T("Settings of %s", s.VM.Name()), body, fyne.NewSize(620, 560), cancel, w.save)
+	w.form = form
 	w.onEnter = w.submit
 	w.stop = f.app.lib.Listen(func(n model.News) {
 		if n.Touches(s.VM.Ref) || n.What&model.ChangedConn != 0 {

@@ -23,10 +23,15 @@ func (f *frame) showStartup() {
 	intro.SetText(text.T("These guests start with the computer, from top to bottom, once HXEN's service is installed on it: \"hxen service install\". When the computer stops, they are stopped from bottom to top."))
 	intro.Show()
 	rows := container.NewVBox()
+	kept := map[*model.VM]*startupRow{} // the same objects again: one of them has the keyboard
 	paint := func() {
 		rows.Objects = nil
 		for _, vm := range f.app.lib.StartOrder() {
-			rows.Add(f.startupRow(vm))
+			if kept[vm] == nil {
+				kept[vm] = f.newStartupRow(vm)
+			}
+			kept[vm].refresh()
+			rows.Objects = append(rows.Objects, kept[vm].box)
 		}
 		if len(rows.Objects) == 0 {
 			rows.Add(widget.NewLabel(text.T("There are no guests yet.")))
@@ -36,17 +41,37 @@ func (f *frame) showStartup() {
 	paint()
 	stop := f.app.lib.Listen(func(model.News) { paint() })
 	m := f.sheet(text.T("Start with the computer"), container.NewVBox(intro, rows), 620)
+	m.form = m.scroll
 	m.onClose = stop
 }
 
 // startupRow is one guest of the page.
-func (f *frame) startupRow(vm *model.VM) fyne.CanvasObject {
+type startupRow struct {
+	vm    *model.VM
+	on    *check
+	words *widget.Label
+	box   *fyne.Container
+}
+
+func (f *frame) newStartupRow(vm *model.VM) *startupRow {
 	set := func(a client.Autostart) {
 		vm.SetAutostart(a, func(err error) { f.failed(text.T("The start of %s could not be changed", vm.Name()), vm, err) })
 	}
-	on := widget.NewCheck(vm.Name(), nil)
-	on.SetChecked(vm.Autostart())
-	on.OnChanged = func(now bool) { set(client.Autostart{On: &now}) }
+	r := &startupRow{vm: vm, words: widget.NewLabel("")}
+	r.on = f.check(vm.Name(), false, func(now bool) {
+		if now != vm.Autostart() { // else it follows the guest
+			set(client.Autostart{On: &now})
+		}
+	})
+	r.words.Importance = widget.LowImportance
+	r.words.Truncation = fyne.TextTruncateEllipsis
+	change := f.button(text.T("Change…"), func() { f.startupDialog(vm, set) })
+	r.box = container.NewBorder(nil, nil, r.on, change, r.words)
+	return r
+}
+
+func (r *startupRow) refresh() {
+	vm := r.vm
 	words := text.T("not started; %s when the computer stops", vm.OnHostStop())
 	if vm.Autostart() {
 		words = text.T("place %d, then %d s; %s when the computer stops", vm.Record.Order, vm.Record.StartDelay, vm.OnHostStop())
@@ -57,11 +82,9 @@ func (f *frame) startupRow(vm *model.VM) fyne.CanvasObject {
 	if why := vm.Waiting(); why != "" {
 		words = text.T("waiting: %s", why)
 	}
-	label := widget.NewLabel(words)
-	label.Importance = widget.LowImportance
-	label.Truncation = fyne.TextTruncateEllipsis
-	change := f.button(text.T("Change…"), func() { f.startupDialog(vm, set) })
-	return container.NewBorder(nil, nil, on, change, label)
+	r.words.SetText(words)
+	r.on.SetChecked(vm.Autostart())
+	r.on.SetText(vm.Name())
 }
 
 // startupDialog asks for one guest's place, delay and what becomes of it.
@@ -71,8 +94,7 @@ func (f *frame) startupDialog(vm *model.VM, set func(client.Autostart)) {
 	waitFor := f.entry(vm.WaitsFor(), nil)
 	ways := []string{"shutdown", "save", "poweroff"}
 	names := []string{text.T("Shut it down"), text.T("Save its state"), text.T("Power it off")}
-	how := widget.NewSelect(names, nil)
-	how.SetSelectedIndex(0)
+	how := f.choice(names, names[0], nil)
 	for i, w := range ways {
 		if vm.Record.OtherConfig[api.KeyOnHostStop] == w {
 			how.SetSelectedIndex(i)
@@ -100,6 +122,7 @@ func (f *frame) startupDialog(vm *model.VM, set func(client.Autostart)) {
 	ok.Importance = widget.HighImportance
 	m = f.modal(text.T("Start of %s", vm.Name()), container.NewVBox(form, problem), fyne.NewSize(460, 300),
 		f.button(text.T("Cancel"), func() { m.close() }), ok)
+	m.onEnter = ok.OnTapped
 	m.focus(order)
 }
 

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"fyne.io/fyne/v2/widget"
-
 	"github.com/hxen-project/hxen/app/desktop/model"
 )
 
@@ -18,9 +16,9 @@ func TestStartupPage(t *testing.T) {
 	vm := s.pick(l, "alpine")
 	l.showStartup()
 	s.until("the page", func() bool { return l.top() != nil })
-	check := func() *widget.Check {
+	check := func() *check {
 		for _, o := range objects(l.win.Canvas().Overlays().Top()) {
-			if c, ok := o.(*widget.Check); ok && c.Text == "alpine" {
+			if c, ok := o.(*check); ok && c.Text == "alpine" {
 				return c
 			}
 		}

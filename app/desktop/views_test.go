@@ -356,6 +356,31 @@ func TestSettingsLockWhileOn(t *testing.T) {
 	}
 }
 
+// TestSettingsShowWhatHasTheKeyboard: Tab goes to inputs below the edge, and they
+// come into view.
+func TestSettingsShowWhatHasTheKeyboard(t *testing.T) {
+	s := newStage(t, scene("main"))
+	l := s.open(800, 600)
+	l.showSettings(s.pick(l, "alpine"))
+	s.until("the settings", func() bool { return l.top() != nil })
+	form := l.top().form
+	seen := map[fyne.Focusable]bool{}
+	for f := l.win.Canvas().Focused(); f != nil && !seen[f]; f = l.win.Canvas().Focused() {
+		seen[f] = true
+		_, foot := f.(*button)
+		d := s.fyne.Driver()
+		o := f.(fyne.CanvasObject)
+		y := d.AbsolutePositionForObject(o).Y - d.AbsolutePositionForObject(form).Y
+		if !foot && (y < 0 || y+o.Size().Height > form.Size().Height) {
+			t.Errorf("%T has the keyboard at %v to %v of %v", f, y, y+o.Size().Height, form.Size().Height)
+		}
+		l.win.Canvas().FocusNext()
+	}
+	if len(seen) < 10 {
+		t.Errorf("Tab goes to %d inputs", len(seen))
+	}
+}
+
 func TestRenameRefusesATakenName(t *testing.T) {
 	s := newStage(t, scene("main"))
 	l := s.open(1000, 700)
@@ -367,7 +392,7 @@ func TestRenameRefusesATakenName(t *testing.T) {
 	if l.top() == nil {
 		t.Fatal("a name that is taken is accepted")
 	}
-	test.Type(name, "2")
+	test.Type(name, "alpine2") // focusing it selects what was there
 	name.TypedKey(&fyne.KeyEvent{Name: fyne.KeyReturn})
 	s.until("the new name", func() bool { return vm.Name() == "alpine2" })
 }

@@ -58,9 +58,11 @@ func (f *frame) showWizard(path string, created func(api.Created)) *wizard {
 	w.next.IconPlacement = widget.ButtonIconTrailingText
 	w.next.Importance = widget.HighImportance
 	foot := container.New(tight{}, w.warnings, w.problems)
-	body := container.NewBorder(w.steps, foot, nil, nil, container.NewVScroll(container.New(margin(4), w.page)))
+	form := container.NewVScroll(container.New(margin(4), w.page))
+	body := container.NewBorder(w.steps, foot, nil, nil, form)
 	w.modal = f.modal(text.T("New virtual machine"), body, wizardSize, w.cancel, w.next)
 	w.atLeft(w.back)
+	w.form = form
 	w.onEnter = w.goOn
 	w.onEscape = w.leave
 	w.onClose = func() {

@@ -79,7 +79,10 @@ func (w *wizard) sourcePage() (fyne.CanvasObject, fyne.Focusable) {
 		if s.CopyDisk {
 			pick = copied
 		}
-		rows.add(text.T("How"), f.choice([]string{use, copied}, pick, func(v string) { s.CopyDisk = v == copied }), nil)
+		rows.add(text.T("How"), f.choice([]string{use, copied}, pick, func(v string) {
+			s.CopyDisk = v == copied
+			w.refresh()
+		}), nil)
 		rows.add(text.T("Run as"), w.typeChoice(), nil)
 		first = e
 	case model.FromKernel:
@@ -174,7 +177,7 @@ func (w *wizard) namePage() (fyne.CanvasObject, fyne.Focusable) {
 		w.refresh()
 	})
 	rows.add(text.T("Name"), name, hint(text.T("How the machine is called in the list and on the command line.")))
-	name.CursorColumn = len([]rune(name.Text))
+	name.whole = true
 	return rows.box, name
 }
 
@@ -285,6 +288,7 @@ func (f *frame) amount(a amount) *amountInput {
 	busy := false
 	show := func(n int64) string { return strconv.FormatInt(n/u, 10) }
 	in.entry = f.entry(show(a.value), nil)
+	in.entry.whole = true
 	step := 1.0
 	if a.unit == mebi {
 		step = 256

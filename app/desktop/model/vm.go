@@ -361,6 +361,19 @@ func (v *VM) Disks() []Disk {
 	return out
 }
 
+// userOf is the first guest by name that writes to the image at path; nil if
+// there is none.
+func (l *Library) userOf(path string) *VM {
+	var first *VM
+	for _, vm := range l.vms {
+		uses := slices.ContainsFunc(vm.Disks(), func(d Disk) bool { return d.Path == path && path != "" && !d.CD && !d.ReadOnly })
+		if uses && (first == nil || vm.Name() < first.Name()) {
+			first = vm
+		}
+	}
+	return first
+}
+
 // CD returns the guest's CD drive, if it has one.
 func (v *VM) CD() (Disk, bool) {
 	for _, d := range v.Disks() {

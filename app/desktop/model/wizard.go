@@ -382,6 +382,11 @@ func (w *Wizard) Warnings() []string {
 		r = p
 	}
 	var out []string
+	if w.Page == PageSource && w.Source == FromDisk && !w.CopyDisk {
+		if vm := w.lib.userOf(w.Disk); vm != nil {
+			out = append(out, text.T("%s uses this disk too: only one of them can run at a time. Copy it to have both.", vm.Name()))
+		}
+	}
 	if w.Page == PageResources || w.Page == PageSummary {
 		if w.Memory > h.MemoryFree && w.Memory <= h.Memory {
 			out = append(out, text.T("Only %s of memory are free now; close something before you start it.", text.Size(h.MemoryFree)))
