@@ -3,6 +3,7 @@ package desktop
 import (
 	"context"
 	"io"
+	"strings"
 	"sync"
 
 	"fyne.io/fyne/v2"
@@ -282,7 +283,7 @@ func (c *consoleWindow) cover() cover {
 	switch {
 	case state == model.Lost || state == model.Failed:
 		p, _ := model.Explain("", nil, err)
-		return cover{title: text.T("Reconnecting…"), words: text.T("The service does not answer. The guest goes on running.") + "\n" + p.Why, busy: true, veil: true}
+		return cover{title: text.T("Reconnecting…"), words: strings.TrimSpace(text.T("The service does not answer. The guest goes on running.") + "\n" + p.Why), busy: true, veil: true}
 	case busy && (op == model.OpStart || op == model.OpSave || op == model.OpRestore || vm.Is(model.Halted)):
 		return cover{title: vm.StateText() + "…", busy: true}
 	case vm.Is(model.Halted):

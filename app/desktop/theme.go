@@ -52,7 +52,7 @@ var palette = map[fyne.ThemeColorName]shades{
 	theme.ColorNameButton:              {rgb(0xe6eaec), rgb(0x32383d)},
 	theme.ColorNameDisabledButton:      {rgb(0xeef0f1), rgb(0x272c30)},
 	theme.ColorNameInputBackground:     {rgb(0xf3f5f6), rgb(0x1f2327)},
-	theme.ColorNameInputBorder:         {rgb(0xc6ced2), rgb(0x434b51)},
+	theme.ColorNameInputBorder:         {rgb(0x98a2a7), rgb(0x6b757b)},
 	theme.ColorNameSeparator:           {rgb(0xdbe0e3), rgb(0x30363b)},
 	theme.ColorNameScrollBar:           {alpha(0x20272b, 0x60), alpha(0xe4e8ea, 0x60)},
 	theme.ColorNameError:               {rgb(0xb3362c), rgb(0xe5776d)},

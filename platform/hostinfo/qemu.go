@@ -46,7 +46,12 @@ type MissingError struct {
 	Cure  string
 }
 
-func (e *MissingError) Error() string { return e.What + "; " + e.Cure }
+func (e *MissingError) Error() string {
+	if rest, words := strings.CutPrefix(e.Cure, "Install "); words { // no command is known here
+		return e.What + "; install " + rest
+	}
+	return e.What + "; install it with: " + e.Cure
+}
 
 // known keeps what a QEMU said of itself; a program that is replaced is asked again.
 var known struct {

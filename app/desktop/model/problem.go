@@ -24,9 +24,9 @@ type Problem struct {
 }
 
 // Explain turns an error into a Problem; vm may be nil. Nil and a cancelled
-// operation are no problem.
+// operation are no problem, nor is a connection that was only just lost.
 func Explain(what string, vm *VM, err error) (Problem, bool) {
-	if err == nil || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, errDropped) {
 		return Problem{}, false
 	}
 	p := Problem{What: what, Why: Sentence(err.Error())}

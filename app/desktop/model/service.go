@@ -35,6 +35,10 @@ func (r *Remote) Close() error {
 	return r.client.Close()
 }
 
+// errDropped is that a service which answered does so no more. Why is nothing for
+// a person: it is started again.
+var errDropped = errors.New("the connection to the service was lost")
+
 var errNotYet = errors.New("the service has not answered yet; try again in a moment")
 
 func (r *Remote) c() (*client.Client, error) {
@@ -73,7 +77,7 @@ func (r *Remote) Watch(ctx context.Context, deliver func(Batch)) error {
 	defer lost(nil)
 	return c.Watch(ctx, watched, func(b client.Batch) {
 		if !b.Connected {
-			lost(fmt.Errorf("watch the service: %w", b.Err))
+			lost(fmt.Errorf("%w: %w", errDropped, b.Err))
 			return
 		}
 		out := Batch{Full: b.Reset}
