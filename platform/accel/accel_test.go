@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "spins":
 		fmt.Println("starting 64-bit code")
-		for {
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n)
 		}
 	case "dies":
 		fmt.Println("starting 64-bit code")
