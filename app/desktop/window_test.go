@@ -189,17 +189,6 @@ func drive(t *testing.T, name, size string, env ...string) *driven {
 	return d
 }
 
-func start(t *testing.T, c *exec.Cmd) {
-	t.Helper()
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-}
-
 // until waits for the window to tell what is wanted; the time only guards
 // against a hang.
 func (d *driven) until(what string, ok func(told) bool) {
