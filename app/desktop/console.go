@@ -243,7 +243,7 @@ func (c *consoleWindow) refresh() {
 // refocus gives the keyboard to what there is to press on the cover, and to the
 // guest once nothing covers it, unless the user put it somewhere else.
 func (c *consoleWindow) refocus(x cover) {
-	if c.top() != nil {
+	if c.inDialog() {
 		return
 	}
 	now := c.win.Canvas().Focused()

@@ -47,7 +47,7 @@ func (c *consoleWindow) keysMenu() *fyne.Menu {
 // send presses a combination in the guest and gives the keyboard to it.
 func (c *consoleWindow) send(combination string) {
 	c.failed(text.T("%s could not be sent", keyTitle(combination)), c.vm, c.screen.SendKeys(combination))
-	if c.top() == nil {
+	if !c.inDialog() {
 		c.give()
 	}
 }
@@ -269,7 +269,7 @@ func (c *consoleWindow) keys() {
 	c.shortcut(fyne.KeyV, ctrlShift, c.typeClipboard)
 	c.win.Canvas().SetOnTypedKey(func(e *fyne.KeyEvent) {
 		switch {
-		case c.top() != nil:
+		case c.inDialog():
 			c.typedKey(e)
 		case e.Name == fyne.KeyF11:
 			c.toggleFull()

@@ -3,6 +3,7 @@ package desktop
 import (
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
@@ -16,6 +17,7 @@ type frame struct {
 	app    *App
 	win    fyne.Window
 	modals []*modal
+	files  *dialog.FileDialog // Fyne's, above all others while it is shown; else nil
 	// shortcuts are the canvas's, once more: entries hand on what they do not use.
 	shortcuts fyne.ShortcutHandler
 }
@@ -24,8 +26,8 @@ func (f *frame) init(a *App, w fyne.Window) {
 	f.app, f.win = a, w
 	w.Canvas().SetOnTypedKey(f.typedKey)
 	f.chord(fyne.KeyW, fyne.KeyModifierShortcutDefault, func() {
-		if m := f.top(); m != nil {
-			m.escape()
+		if f.inDialog() {
+			f.typedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
 			return
 		}
 		w.Close()
@@ -34,10 +36,19 @@ func (f *frame) init(a *App, w fyne.Window) {
 
 // typedKey gets keys that no widget has: Escape leaves the topmost dialog.
 func (f *frame) typedKey(e *fyne.KeyEvent) {
+	if f.files != nil {
+		if e.Name == fyne.KeyEscape {
+			f.files.Hide()
+		}
+		return
+	}
 	if m := f.top(); m != nil {
 		m.typedKey(e)
 	}
 }
+
+// inDialog reports whether a dialog is open.
+func (f *frame) inDialog() bool { return f.files != nil || f.top() != nil }
 
 func (f *frame) top() *modal {
 	if len(f.modals) == 0 {
@@ -49,7 +60,7 @@ func (f *frame) top() *modal {
 // shortcut runs do on a key unless a dialog is open.
 func (f *frame) shortcut(key fyne.KeyName, mod fyne.KeyModifier, do func()) {
 	f.chord(key, mod, func() {
-		if f.top() == nil {
+		if !f.inDialog() {
 			do()
 		}
 	})

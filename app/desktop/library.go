@@ -254,7 +254,7 @@ func (w *libraryWindow) visible() []*model.VM {
 
 // dropped starts the wizard with a file that was dropped on the window.
 func (w *libraryWindow) dropped(uris []fyne.URI) {
-	if w.top() != nil {
+	if w.inDialog() {
 		return
 	}
 	for _, u := range uris {
@@ -424,7 +424,7 @@ func (w *libraryWindow) keys() {
 
 // typedKey gets keys that no widget uses.
 func (w *libraryWindow) typedKey(e *fyne.KeyEvent) {
-	if w.top() != nil {
+	if w.inDialog() {
 		w.frame.typedKey(e)
 		return
 	}

@@ -73,7 +73,7 @@ func TestTray(t *testing.T) {
 		svc.Change(vm, func(v *api.VM) {
 			v.PowerState, v.OtherConfig[api.KeyLastExit], v.OtherConfig[api.KeyLastText] = model.Halted, "crash", text
 		})
-		s.until(text, func() bool { return s.lib.Find("web").LastExit() == text })
+		s.until(text, func() bool { return s.lib.Find("web").LastExit() == model.Sentence(text) })
 	}
 	f := &frame{app: s.App}
 	end("it crashed while they were off")

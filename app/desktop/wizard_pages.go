@@ -363,6 +363,8 @@ func (f *frame) chooseFile(path string, chosen func(string)) {
 // Resize needs a dialog that is shown.
 func (f *frame) showFiles(d *dialog.FileDialog) {
 	d.Show()
+	f.files = d
+	d.SetOnClosed(func() { f.files = nil })
 	size := f.win.Canvas().Size()
 	d.Resize(fyne.NewSize(min(size.Width-30, 760), min(size.Height-30, 520)))
 }

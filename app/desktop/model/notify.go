@@ -34,7 +34,7 @@ func (l *Library) Notify(tell func(Notification)) (stop func()) {
 			}
 			ended := now.exit != before.exit || before.state != Halted && now.state == Halted
 			if ended && bad(o[api.KeyLastExit]) {
-				tell(Notification{vm.Name(), Sentence(vm.LastExit())})
+				tell(Notification{vm.Name(), vm.LastExit()})
 			}
 			if now.notice != "" && now.notice != before.notice {
 				tell(Notification{vm.Name(), Sentence(now.notice)})

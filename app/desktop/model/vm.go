@@ -187,7 +187,7 @@ func (v *VM) Notice() string { return v.Record.OtherConfig[api.KeyNotice] }
 func (v *VM) LastExit() string {
 	o := v.Record.OtherConfig
 	if t := o[api.KeyLastText]; t != "" {
-		return t
+		return Sentence(t)
 	}
 	switch o[api.KeyLastExit] {
 	case "poweroff":
