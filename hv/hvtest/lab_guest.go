@@ -13,8 +13,8 @@ import (
 //go:embed testdata/guest-init
 var guestInit []byte
 
-// guestDHCP is what udhcpc runs.
-const guestDHCP = `#!/bin/busybox sh
+// GuestDHCP is what udhcpc runs.
+const GuestDHCP = `#!/bin/busybox sh
 case $1 in
 deconfig) ifconfig $interface up ;;
 bound) ifconfig $interface $ip netmask $subnet && route add default gw $router ;;
@@ -42,7 +42,7 @@ func GuestInitrd(t testing.TB, pkg string, modules ...string) string {
 	files := map[string]string{
 		"init":          string(guestInit),
 		"modules/order": strings.Join(modules, "\n") + "\n",
-		"sbin/udhcpc":   guestDHCP,
+		"sbin/udhcpc":   GuestDHCP,
 		// What the kernel runs when Xen asks for it.
 		"sbin/poweroff": "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n",
 		"sbin/reboot":   "#!/bin/busybox sh\nexec /bin/busybox reboot -f\n",

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,7 +30,7 @@ func TestBenchDisk(t *testing.T) {
 			name string
 			run  func(t *testing.T, kernel, dir, image string, said func(string))
 		}{{"hxen", benchNative}, {"qemu", benchQEMU}} {
-			who.run(t, kernel, dir, image, func(line string) { fmt.Printf("@@D %s %d %s\n", who.name, round, line) })
+			who.run(t, kernel, dir, image, said(who.name, round))
 		}
 	}
 }
@@ -71,22 +70,12 @@ func benchNative(t *testing.T, kernel, dir, image string, said func(string)) {
 
 // benchQEMU: as hv/qemu starts guests, with an I/O thread for the disk.
 func benchQEMU(t *testing.T, kernel, dir, image string, said func(string)) {
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "qemu", "run"),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", "1",
-		"-L", filepath.Join(dir, "qemu", "share"), "-serial", "stdio",
-		"-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet",
+	runQEMU(t, dir, filepath.Join(kernel, "vmlinuz"), "console=ttyS0 quiet", said,
 		"-object", "iothread,id=io", "-blockdev", "driver=raw,node-name=d,file.driver=file,file.filename="+image+",discard=unmap",
 		"-device", "virtio-blk-pci,drive=d,iothread=io")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	tell(out, said)
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+}
+
+// said prints a guest's lines as TestFiguresGuestDisk reads them.
+func said(who string, round int) func(string) {
+	return func(line string) { fmt.Printf("@@D %s %d %s\n", who, round, line) }
 }

@@ -20,16 +20,22 @@ const benchKernel = "linux-image-6.12-cloud-amd64"
 
 // TestFiguresGuestDisk has one lab run the same guest on both in turns, and tells
 // the medians.
-func TestFiguresGuestDisk(t *testing.T) {
+func TestFiguresGuestDisk(t *testing.T) { besideQEMU(t, "TestBenchDisk", diskInitrd) }
+
+// TestFiguresGuestNet does so for a file that the guest fetches and sends over HTTP,
+// in MB/s.
+func TestFiguresGuestNet(t *testing.T) { besideQEMU(t, "TestBenchNet", netInitrd) }
+
+func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 	if os.Getenv("HXEN_BENCH") == "" {
 		t.Skip("only make bench measures")
 	}
 	hvtest.RequireLab(t)
-	files := map[string]string{}
+	files := map[string]string{"bench/initrd": initrd(t), "bin/hxen-netd": build(t, t.TempDir(), "../hxen-netd")}
 	benchPrograms(t, files)
 	benchGuest(t, files)
 	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute,
-		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/test -test.v -test.run '^TestBenchDisk$' -test.timeout 20m\n"}
+		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
 	console, err := lab.Run(t)
 	figures := map[string]map[string][]float64{} // by what is done, then by who
 	for line := range strings.Lines(console) {
@@ -37,7 +43,7 @@ func TestFiguresGuestDisk(t *testing.T) {
 		if !ok {
 			continue
 		}
-		f := strings.Fields(line) // who, round, pass, what, IOPS ...
+		f := strings.Fields(line) // who, round, pass, what, its figure ...
 		if len(f) < 5 {
 			continue
 		}
@@ -53,7 +59,7 @@ func TestFiguresGuestDisk(t *testing.T) {
 	}
 	for what, by := range figures {
 		hxen, qemu := middle(by["hxen"]), middle(by["qemu"])
-		t.Logf("%-14s requests/s: hxen %8.0f, QEMU with an I/O thread %8.0f: %.2f (%v; %v)", what, hxen, qemu, hxen/qemu, by["hxen"], by["qemu"])
+		t.Logf("%-14s hxen %8.1f, QEMU %8.1f: %.2f (%v; %v)", what, hxen, qemu, hxen/qemu, by["hxen"], by["qemu"])
 	}
 	t.Logf("the lab's console:\n%s", console)
 }
@@ -66,32 +72,65 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// benchPrograms are the tests of hxen-worker, and QEMU with what it needs.
-func benchPrograms(t *testing.T, files map[string]string) {
-	dir := t.TempDir()
-	for out, args := range map[string][]string{
-		"test":      {"test", "-c", "-ldflags", "-s -w", "./app/cmd/hxen-worker"},
-		"diskbench": {"build", "-ldflags", "-s -w", "./app/cmd/hxen-worker/testdata/diskbench"},
-	} {
-		args = slices.Insert(args, 1, "-o", filepath.Join(dir, out))
-		build := exec.Command("go", args...)
-		build.Dir, build.Env = "../../..", append(os.Environ(), "CGO_ENABLED=0")
-		if b, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", out, err, b)
-		}
-	}
-	files["bench/test"] = filepath.Join(dir, "test")
-	stage := filepath.Join(dir, "guest")
+// diskInitrd is for a guest that measures its disk.
+func diskInitrd(t *testing.T) string {
+	stage := t.TempDir()
 	hvtest.Mkdirs(t, stage, "dev", "proc", "modules")
 	hvtest.PutBusybox(t, stage)
 	for _, m := range []string{"xen-blkfront", "virtio_blk"} {
 		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
 	}
-	if err := os.Rename(filepath.Join(dir, "diskbench"), filepath.Join(stage, "init")); err != nil {
+	if err := os.Rename(build(t, t.TempDir(), "../hxen-worker/testdata/diskbench"), filepath.Join(stage, "init")); err != nil {
 		t.Fatal(err)
 	}
-	files["bench/initrd"] = hvtest.PackInitrd(t, stage)
+	return hvtest.PackInitrd(t, stage)
+}
 
+// netInit fetches a file, and sends one, three times; BusyBox's wget sends up to the
+// first zero byte.
+const netInit = `#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t tmpfs tmp /tmp
+for m in xen-netfront failover net_failover virtio_net; do insmod /modules/$m.ko; done
+ip link set lo up
+udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 >/dev/null
+url=$(sed 's/.*url=\([^ ]*\).*/\1/' /proc/cmdline)
+yes what a guest sends | head -c 33554432 >/tmp/file
+now() { cut -d' ' -f1 /proc/uptime; }
+for pass in 0 1 2; do
+	a=$(now); wget -q -O /dev/null $url; b=$(now)
+	echo "@@F $pass fetch-32m $(awk "BEGIN { print 33.55 / ($b - $a) }") MB/s"
+	a=$(now); wget -q -O /dev/null --post-file=/tmp/file $url; b=$(now)
+	echo "@@F $pass send-32m $(awk "BEGIN { print 33.55 / ($b - $a) }") MB/s"
+done
+poweroff -f
+`
+
+// netInitrd is for a guest that measures its network.
+func netInitrd(t *testing.T) string {
+	stage := t.TempDir()
+	hvtest.Mkdirs(t, stage, "dev", "proc", "modules", "tmp", "sbin")
+	hvtest.PutBusybox(t, stage)
+	for _, m := range []string{"xen-netfront", "failover", "net_failover", "virtio_net"} {
+		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
+	}
+	for name, text := range map[string]string{"init": netInit, "sbin/udhcpc": hvtest.GuestDHCP} {
+		if err := os.WriteFile(filepath.Join(stage, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return hvtest.PackInitrd(t, stage)
+}
+
+// benchPrograms are the tests of hxen-worker, and QEMU with what it needs.
+func benchPrograms(t *testing.T, files map[string]string) {
+	files["bench/test"] = filepath.Join(t.TempDir(), "test")
+	test := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", files["bench/test"], "../hxen-worker")
+	test.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := test.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of hxen-worker: %v\n%s", err, b)
+	}
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		t.Fatal(err)
