@@ -40,6 +40,12 @@ func place(c Config, l layout, mem *guestmem.Memory) (startInfo uint64, err erro
 	if err := c.Kernel.Load(c.KernelFile, mem); err != nil {
 		return 0, err
 	}
+	// Linux reads in its first 2 MiB before it writes there. Of a huge page of zeros
+	// the host then makes small pages one by one, with two exits each; what was
+	// written to is a huge page.
+	if err := mem.Write(0, []byte{0}); err != nil {
+		return 0, err
+	}
 	if err := placeInitrd(c, l, mem, initrdAt); err != nil {
 		return 0, err
 	}
