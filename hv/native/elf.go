@@ -222,27 +222,8 @@ func (k *Kernel) Load(r io.ReaderAt, mem *guestmem.Memory) error {
 		}
 	}
 	for _, s := range k.Segments {
-		if err := readSegment(r, s, mem); err != nil {
+		if err := mem.ReadFrom(r, int64(s.Off), s.Paddr, s.FileSize); err != nil {
 			return fmt.Errorf("load the kernel: %w", err)
-		}
-	}
-	return nil
-}
-
-// readSegment reads a segment piece by piece and leaves out those that are all zeros, as
-// half of a Linux kernel is: they would take memory, which the guest may never use.
-func readSegment(r io.ReaderAt, s Segment, mem *guestmem.Memory) error {
-	buf := make([]byte, min(s.FileSize, 64<<10))
-	for at := uint64(0); at < s.FileSize; at += uint64(len(buf)) {
-		buf = buf[:min(s.FileSize-at, uint64(len(buf)))]
-		if n, err := r.ReadAt(buf, int64(s.Off+at)); n < len(buf) {
-			return err
-		}
-		if buf[0] == 0 && bytes.Equal(buf[1:], buf[:len(buf)-1]) {
-			continue
-		}
-		if err := mem.Write(s.Paddr+at, buf); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -216,25 +216,6 @@ func TestLoad(t *testing.T) {
 	if !bytes.Equal(ram[0x100000:end], code) || bytes.Count(ram, []byte{0}) != len(ram)-len(code) {
 		t.Error("the segment is not where it belongs")
 	}
-	// Of what is all zeros nothing is written, which would take the host's memory.
-	sparse := slices.Concat(code[:100_000], make([]byte, 300_000), code[:100_000])
-	image2 := tinyELF(64, note("Xen\x00", 18, entry8()), sparse)
-	if k, err = ParseELF(bytes.NewReader(image2), int64(len(image2))); err != nil {
-		t.Fatal(err)
-	}
-	for i := range ram {
-		ram[i] = 0xee
-	}
-	if err := k.Load(bytes.NewReader(image2), mem); err != nil {
-		t.Fatal(err)
-	}
-	ram = ram[0x100000:]
-	if !bytes.Equal(ram[:100_000], sparse[:100_000]) || !bytes.Equal(ram[400_000:500_000], sparse[400_000:]) {
-		t.Error("a segment with zeros in it is not where it belongs")
-	}
-	if n := bytes.Count(ram[:500_000], []byte{0xee}); n < 100_000 {
-		t.Errorf("%d bytes of 300000 zeros were left out", n)
-	}
 	small := guestmem.New(guestmem.Config{})
 	_ = small.Add(0, guestmem.Host(256))
 	if err := k.Load(bytes.NewReader(image), small); err == nil || !strings.Contains(err.Error(), "more than the guest has") {

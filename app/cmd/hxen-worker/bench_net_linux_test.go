@@ -29,7 +29,7 @@ func TestBenchNet(t *testing.T) {
 	s.Boot.Initrd = filepath.Join(dir, "initrd")
 	s.NICs = []hv.NIC{{UUID: "01020304-0000-4000-8000-00000000000a", MAC: "52:54:00:00:00:01", Network: netUUID}}
 	n := newNetwork(t, s.NICs...)
-	url, got := webServer(t, bytes.Repeat([]byte("what a guest fetches"), 32<<20/20))
+	url, got := webServer(t, bytes.Repeat([]byte("what a guest fetches"), 4<<20/20))
 	go func() {
 		for range got {
 		}
