@@ -48,8 +48,8 @@ func main() {
 		fmt.Println("hxen-worker", version)
 		return
 	}
-	// A worker does little and must stay small; but a start needs no collection.
-	time.AfterFunc(time.Second, func() { debug.SetGCPercent(40) })
+	// The worker of a QEMU guest does little and must stay small.
+	debug.SetGCPercent(40)
 	if *dial != "" {
 		if err := serveDialer(*dial, *dir); err != nil {
 			os.Exit(1)
