@@ -34,7 +34,7 @@ func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 	files := map[string]string{"bench/initrd": initrd(t), "bin/hxen-netd": build(t, t.TempDir(), "../hxen-netd")}
 	benchPrograms(t, files)
 	benchGuest(t, files)
-	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute,
+	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute, Icount: true,
 		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
 	console, err := lab.Run(t)
 	figures := map[string]map[string][]float64{} // by what is done, then by who
