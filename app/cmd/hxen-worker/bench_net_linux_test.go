@@ -83,6 +83,11 @@ func runQEMU(t *testing.T, dir, kernel, cmdline string, said func(string), devic
 		t.Fatal(err)
 	}
 	cmd.Stderr = os.Stdout
+	in, err := cmd.StdinPipe() // an end of its input is something to QEMU
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

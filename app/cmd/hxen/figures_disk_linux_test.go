@@ -32,10 +32,11 @@ func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 	}
 	hvtest.RequireLab(t)
 	files := map[string]string{"bench/initrd": initrd(t), "bin/hxen-netd": build(t, t.TempDir(), "../hxen-netd")}
+	files["bench/slack"] = build(t, t.TempDir(), "./testdata/slack")
 	benchPrograms(t, files)
 	benchGuest(t, files)
 	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute, Icount: true,
-		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
+		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/slack /lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
 	console, err := lab.Run(t)
 	figures := map[string]map[string][]float64{} // by what is done, then by who
 	for line := range strings.Lines(console) {
