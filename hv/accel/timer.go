@@ -9,8 +9,8 @@ type Timer interface {
 	// Set has the function called once, when d has passed, in place of what was set.
 	Set(d time.Duration)
 	Stop()
-	// Close ends the timer; the function is called no more once what was on its way
-	// has come.
+	// Close ends the timer and does not wait; a call that was on its way may still
+	// come.
 	Close()
 }
 

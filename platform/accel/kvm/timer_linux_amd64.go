@@ -59,4 +59,6 @@ func (t *timer) set(d time.Duration) {
 	_ = unix.TimerfdSettime(t.fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil)
 }
 
-func (t *timer) Close() { t.file.Close() }
+// Close does not wait, as closing a file does, for a call of f that is on its way: it
+// may wait for a lock of the caller's.
+func (t *timer) Close() { go t.file.Close() }

@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -50,4 +51,20 @@ func TestTimerEarly(t *testing.T) {
 		<-due
 		timer.Close()
 	}
+}
+
+// TestTimerCloseLocked: who closes a timer may hold what its function waits for.
+func TestTimerCloseLocked(t *testing.T) {
+	var mu sync.Mutex
+	waits := make(chan struct{})
+	timer := (*vm)(nil).NewTimer(func() {
+		close(waits)
+		mu.Lock()
+		defer mu.Unlock()
+	})
+	mu.Lock()
+	timer.Set(1)
+	<-waits
+	timer.Close()
+	mu.Unlock()
 }
