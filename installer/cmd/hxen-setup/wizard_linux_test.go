@@ -33,17 +33,6 @@ func newScreen(t *testing.T, size string) *screen {
 	return &screen{t: t, display: d.Name, env: append(d.Env(), "HOME="+t.TempDir())}
 }
 
-func start(t *testing.T, c *exec.Cmd) {
-	t.Helper()
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-}
-
 // show starts a program of ann's on the screen.
 func (s *screen) show(m *machine, line string, env ...string) {
 	s.t.Helper()
