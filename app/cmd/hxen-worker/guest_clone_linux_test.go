@@ -20,10 +20,10 @@ import (
 
 // writes is a guest's other work: it writes to its disk past its cache, and looks
 // whether it is there.
-const writes = `(w=0; while :; do w=$((w+1)); s=$((w%8*16)); dd if=/dev/urandom of=/tmp/data bs=4k count=16 2>/dev/null
-dd if=/tmp/data of=/dev/xvda bs=4k seek=$s oflag=direct 2>/dev/null
-dd if=/dev/xvda bs=4k skip=$s count=16 iflag=direct 2>/dev/null | cmp -s - /tmp/data || echo $w >>/tmp/bad
-echo $w >/tmp/wrote.new; mv /tmp/wrote.new /tmp/wrote; done) &`
+const writes = `w=0; while :; do w=$((w+1)); s=$((w%8*16)); dd if=/dev/urandom of=/tmp/data bs=4k count=16 2>/dev/null; ` +
+	`dd if=/tmp/data of=/dev/xvda bs=4k seek=$s oflag=direct 2>/dev/null; ` +
+	`dd if=/dev/xvda bs=4k skip=$s count=16 iflag=direct 2>/dev/null | cmp -s - /tmp/data || echo $w >>/tmp/bad; ` +
+	`echo $w >/tmp/wrote.new; mv /tmp/wrote.new /tmp/wrote; done &`
 
 // TestGuestClones makes a template of a guest that computes, writes and sends, and
 // has clones of it go on, all at once: each as another guest, with nothing lost.
