@@ -117,7 +117,7 @@ func TestWine(t *testing.T) {
 	if out, _ := w.run(0, "list"); !strings.Contains(out, "two") {
 		t.Errorf("list: %s", out)
 	}
-	if _, errs := w.run(1, "start", "two"); !strings.Contains(errs, "QEMU (qemu-system-x86_64) is not installed; winget install") {
+	if _, errs := w.run(1, "start", "two"); !strings.Contains(errs, "QEMU (qemu-system-x86_64) is not installed; install it with: winget install") {
 		t.Errorf("a guest without QEMU: %s", errs)
 	}
 

@@ -66,20 +66,19 @@ func (in *input) end() {
 	in.repeatLocked(0)
 }
 
-// take hands out what waits; what does not fit comes back by putBack.
-func (in *input) take() []event {
+// take hands out what waits, as far as there is room for it. Without idle, or after
+// other events, a key's repetition is left out: the guest has not taken the last one.
+func (in *input) take(room int, idle bool) (out []event) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	q := in.queue
-	in.queue = nil
-	return q
-}
-
-// putBack is for what take handed out, or the rest of it.
-func (in *input) putBack(rest []event) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.queue = append(rest, in.queue...)
+	for len(in.queue) > 0 && len(out) < room {
+		e := in.queue[0]
+		in.queue = in.queue[1:]
+		if !e.repeat || idle && len(out) == 0 {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // key presses a key or lets it go. While it is down it repeats itself: the guest

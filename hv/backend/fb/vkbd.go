@@ -70,28 +70,16 @@ func (k *vkbd) Work() error {
 	if n > xenabi.XENKBD_IN_RING_LEN {
 		return fmt.Errorf("%w: %d events in a ring of %d", backend.ErrFrontEnd, n, xenabi.XENKBD_IN_RING_LEN)
 	}
-	waiting := k.screen.input.take()
-	before := k.prod
-	for len(waiting) > 0 {
-		e := waiting[0]
-		if e.repeat && n > 0 { // it has not taken the last one
-			waiting = waiting[1:]
-			continue
-		}
-		if n == xenabi.XENKBD_IN_RING_LEN {
-			break
-		}
+	events := k.screen.input.take(int(xenabi.XENKBD_IN_RING_LEN-n), n == 0)
+	if len(events) == 0 {
+		return nil
+	}
+	for _, e := range events {
 		at := xenabi.XENKBD_IN_RING_OFFS + int(k.prod%xenabi.XENKBD_IN_RING_LEN)*xenabi.XENKBD_IN_EVENT_SIZE
 		if err := page.Write(at, e.encode()); err != nil {
 			return err
 		}
 		k.prod++
-		n++
-		waiting = waiting[1:]
-	}
-	k.screen.input.putBack(waiting)
-	if k.prod == before {
-		return nil
 	}
 	if err := page.Store32(xenabi.XenfbInProd, k.prod); err != nil {
 		return err
