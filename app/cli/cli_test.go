@@ -76,7 +76,7 @@ func TestManualPages(t *testing.T) {
 		t.Fatal(errs)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "hxen-new.1"))
-	if err != nil || !bytes.Contains(page, []byte("disk-size")) || !bytes.Contains(page, []byte("HXEN 1.2.3")) {
+	if err != nil || !bytes.Contains(page, []byte(`disk\-size`)) || !bytes.Contains(page, []byte("HXEN 1.2.3")) {
 		t.Errorf("hxen-new.1: %v\n%.400s", err, page)
 	}
 }

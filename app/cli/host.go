@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/hxen-project/hxen/app/client"
 	"github.com/hxen-project/hxen/app/text"
@@ -134,20 +132,6 @@ func (a *app) versionCommand() *cobra.Command {
 			}
 			fmt.Fprintln(a.Out, text.T("service %s (process %d, store %s)", v.Version, v.PID, v.Store))
 			return nil
-		},
-	}
-}
-
-func (a *app) manCommand(root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use: "man DIR", Args: cobra.ExactArgs(1), Hidden: true,
-		Short: text.T("Write the manual pages into a folder"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return err
-			}
-			root.DisableAutoGenTag = true
-			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "HXEN " + a.Version, Manual: "HXEN"}, args[0])
 		},
 	}
 }
