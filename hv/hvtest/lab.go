@@ -173,8 +173,10 @@ func (l Lab) image(t testing.TB) string {
 // boot runs the lab to its end.
 func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), l.Timeout)
+	limited, cancel := context.WithTimeout(t.Context(), l.Timeout)
 	defer cancel()
+	ctx, end := context.WithCancelCause(limited)
+	defer end(nil)
 	args := []string{"-accel", "tcg,thread=multi,tb-size=512", "-smp", "2"}
 	if l.Icount {
 		args = []string{"-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=0,sleep=off,align=off", "-smp", "1"}
@@ -206,12 +208,18 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 		cmd.Stdout, cmd.Stderr = both, both
 	}
 	start := time.Now()
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		go endStill(ctx, cmd.Process.Pid, end)
+		err = cmd.Wait()
+	}
 	if p := cmd.ProcessState; p != nil {
 		t.Logf("the lab ran for %v and used a processor for %v", time.Since(start).Round(time.Second), (p.UserTime() + p.SystemTime()).Round(time.Second))
 	}
 	console := strings.ReplaceAll(out.String(), "\r", "")
 	switch {
+	case errors.Is(context.Cause(ctx), errStill):
+		err = errStill
 	case ctx.Err() != nil:
 		err = fmt.Errorf("the lab hung and was ended after %v", l.Timeout)
 	case err != nil:
@@ -220,4 +228,44 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 		err = errors.New("the lab ended early")
 	}
 	return console, err
+}
+
+// errStill is of a lab that does nothing at all any more, where even an idle kernel
+// would look at its clocks: QEMU's emulated processor has lost its timer under its
+// SVM. This is no test's result.
+var errStill = errors.New("the lab's own computer stood still")
+
+// stillTime is how long a lab may do nothing.
+const stillTime = time.Minute
+
+// endStill ends a lab that stands still: none of QEMU's threads runs.
+func endStill(ctx context.Context, pid int, end func(error)) {
+	last, since := "", time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Second):
+		}
+		now := switches(pid)
+		if now != last {
+			last, since = now, time.Now()
+		} else if time.Since(since) > stillTime {
+			end(errStill)
+			return
+		}
+	}
+}
+
+// switches tells how often each thread of a process came to run (proc(5), status).
+func switches(pid int) string {
+	var b strings.Builder
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, f := range files {
+		status, _ := os.ReadFile(f)
+		if i := bytes.Index(status, []byte("voluntary_ctxt_switches")); i >= 0 {
+			b.Write(status[i:])
+		}
+	}
+	return b.String()
 }
