@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// What is to happen when a guest ends: xl's on_poweroff, on_reboot, on_crash.
+// What is to happen when a guest ends: xl's on_poweroff, on_reboot,
+// on_crash, on_watchdog.
 const (
 	EndDestroy         = "destroy"
 	EndRestart         = "restart"
-	EndPreserve        = "preserve"         // of a crash: the guest stays, paused, to be looked at
-	EndCoredumpDestroy = "coredump-destroy" // of a crash: its memory is written into a file first
+	EndPreserve        = "preserve"         // of a crash or a hang: the guest stays, paused, to be looked at
+	EndCoredumpDestroy = "coredump-destroy" // of a crash or a hang: its memory is written into a file first
 	EndCoredumpRestart = "coredump-restart"
 	// EndRenameRestart keeps what is left of the guest under another name, and
 	// restarts it. A guest is one folder: what is left is its memory, in a file there.

@@ -53,6 +53,11 @@ func benchNative(t *testing.T, kernel, dir, image string, said func(string)) {
 	s.Disks = []hv.Disk{disk(0, image)}
 	h := testHost(t, s)
 	h.OpenDisk = openDisk
+	runNative(t, s, h, said)
+}
+
+// runNative runs a guest to its end and hands on what it says.
+func runNative(t *testing.T, s hv.Spec, h hv.Host, said func(string)) {
 	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
 	if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,6 @@ import (
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
-	"github.com/hxen-project/hxen/hv/native"
-	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/localsock"
 )
 
@@ -44,19 +42,7 @@ func benchNetNative(t *testing.T, n *network, s hv.Spec, url string, said func(s
 	s.Boot.Cmdline += " url=" + url
 	h := testHost(t, s)
 	n.connect(s, &h)
-	m, err := native.New(accel.Open).Launch(t.Context(), s, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	go func() {
-		for range m.Events() {
-		}
-	}()
-	tell(m.(hv.Consoler).Console(), said)
-	if reason, err := m.Wait(); reason != hv.ExitPoweroff || err != nil {
-		t.Errorf("it ended as %s, %v", reason, err)
-	}
+	runNative(t, s, h, said)
 }
 
 func benchNetQEMU(t *testing.T, n *network, s hv.Spec, dir, url string, said func(string)) {

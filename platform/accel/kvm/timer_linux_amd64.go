@@ -5,8 +5,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hxen-project/hxen/hv/accel"
 	"golang.org/x/sys/unix"
+
+	"github.com/hxen-project/hxen/hv/accel"
 )
 
 // timer is a timerfd. Go's own timers would wake a thread with the precision of a
