@@ -36,17 +36,18 @@ func Set(_ context.Context, _ Runner, d Desired) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Status(); errors.Is(err, service.ErrNotInstalled) {
-		if err := s.Install(); err != nil {
-			return fmt.Errorf("register the service: %w", err)
-		}
-	}
 	m, err := mgr.Connect()
 	if err != nil {
 		return fmt.Errorf("open the service manager: %w", err)
 	}
 	defer m.Disconnect()
 	h, err := m.OpenService(d.Name)
+	if errors.Is(err, windows.ERROR_SERVICE_DOES_NOT_EXIST) {
+		if err := s.Install(); err != nil {
+			return fmt.Errorf("register the service: %w", err)
+		}
+		h, err = m.OpenService(d.Name)
+	}
 	if err != nil {
 		return fmt.Errorf("open the service: %w", err)
 	}
