@@ -54,7 +54,12 @@ func (m *Machine) attachDevices() error {
 	return nil
 }
 
+// attach refuses when the machine has ended: tearDown has closed the devices, or
+// finds this one as soon as it may.
 func (m *Machine) attach(dev Device) error {
+	if m.over() {
+		return errEnded
+	}
 	d, err := dev.Attach(m.backends())
 	if err == nil {
 		m.devices = append(m.devices, &plugged{dev, d})

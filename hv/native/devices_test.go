@@ -56,6 +56,22 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestPlugLate: a device that comes when the others were closed already is refused:
+// nobody would close it before the guest's memory goes.
+func TestPlugLate(t *testing.T) {
+	m, stub := start(t, testConfig(t, nil), (*hvtest.FakeCPU).Halt), &stubDevice{}
+	if err := m.use(); err != nil { // as plug does before it waits for its turn
+		t.Fatal(err)
+	}
+	m.end(hv.ExitPoweroff, nil)
+	<-m.release
+	if err := m.attach(stub); !errors.Is(err, hv.ErrUnavailable) || len(stub.attached) != 0 {
+		t.Errorf("attached %d times: %v", len(stub.attached), err)
+	}
+	m.servers.Done()
+	wait(t, m)
+}
+
 // TestPlug: a running machine gets a device, and gives it back.
 func TestPlug(t *testing.T) {
 	m := start(t, testConfig(t, nil), (*hvtest.FakeCPU).Halt)

@@ -2,7 +2,6 @@ package native
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -58,7 +57,7 @@ func (m *Machine) use() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.reason != "" {
-		return fmt.Errorf("the guest has ended: %w", hv.ErrUnavailable)
+		return errEnded
 	}
 	m.servers.Add(1)
 	return nil
@@ -210,7 +209,7 @@ func (m *Machine) state() (saved, error) {
 	return s, nil
 }
 
-var errEnded = errors.New("the guest has ended")
+var errEnded = fmt.Errorf("the guest has ended: %w", hv.ErrUnavailable)
 
 // state asks the processor's thread for its state.
 func (p *processor) state() (accel.State, error) {
