@@ -281,7 +281,7 @@ func diskFacts(vm *model.VM) []fact {
 			}
 		}
 		if d.Used > 0 && !d.CD {
-			parts = append(parts, text.T("%s used", text.Size(d.Used>>20<<20)))
+			parts = append(parts, text.T("%s used", text.Size(d.Used>>10<<10)))
 		}
 		if d.ReadOnly && !d.CD {
 			parts = append(parts, text.T("read-only"))

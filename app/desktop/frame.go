@@ -1,6 +1,8 @@
 package desktop
 
 import (
+	"slices"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/dialog"
@@ -195,17 +197,22 @@ func (m *modal) close() {
 	}
 	m.closed = true
 	m.pop.Hide()
-	for i, o := range m.frame.modals {
-		if o == m {
-			m.frame.modals = append(m.frame.modals[:i], m.frame.modals[i+1:]...)
-			break
-		}
-	}
+	m.frame.modals = slices.DeleteFunc(m.frame.modals, func(o *modal) bool { return o == m })
+	below := m.frame.top()
 	if m.onClose != nil {
 		m.onClose()
 	}
-	if m.before != nil && m.frame.top() == nil {
-		m.frame.win.Canvas().Focus(m.before)
+	if m.frame.top() == below {
+		m.frame.refocus(m.before)
+	}
+}
+
+// refocus gives the keyboard back to what had it before a dialog: Fyne remembers
+// it, but tells it only that the keyboard left.
+func (f *frame) refocus(o fyne.Focusable) {
+	if o != nil {
+		f.win.Canvas().Unfocus()
+		f.win.Canvas().Focus(o)
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 // have no use for. The ones here hand Escape and Enter on to their dialog, and
 // entries hand on shortcuts that are not about text.
 
-// button is a widget.Button that Enter presses as well as Space.
+// button is a widget.Button that Enter presses as well as Space, and that keeps
+// the keyboard when a key pressed it.
 type button struct {
 	widget.Button
 	frame *frame
@@ -28,14 +29,10 @@ func (f *frame) iconButton(label string, icon fyne.Resource, tapped func()) *but
 
 func (b *button) TypedKey(e *fyne.KeyEvent) {
 	switch e.Name {
-	case fyne.KeyReturn, fyne.KeyEnter:
-		if !b.Disabled() {
-			b.Tapped(nil)
+	case fyne.KeyReturn, fyne.KeyEnter, fyne.KeySpace:
+		if !b.Disabled() && b.OnTapped != nil {
+			b.OnTapped()
 		}
-	case fyne.KeyEscape:
-		b.frame.typedKey(e)
-	case fyne.KeySpace:
-		b.Button.TypedKey(e)
 	default:
 		b.frame.typedKey(e)
 	}

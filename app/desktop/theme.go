@@ -38,7 +38,8 @@ var palette = map[fyne.ThemeColorName]shades{
 	theme.ColorNamePrimary:             {rgb(0x1c7a8c), rgb(0x3fa7ba)},
 	theme.ColorNameForegroundOnPrimary: {rgb(0xffffff), rgb(0x0c1a1e)},
 	theme.ColorNameHyperlink:           {rgb(0x1c7a8c), rgb(0x5cbccc)},
-	theme.ColorNameFocus:               {alpha(0x1c7a8c, 0x48), alpha(0x3fa7ba, 0x58)},
+	// It is laid over buttons, those in the primary colour too: it must differ from both.
+	theme.ColorNameFocus:               {alpha(0x0a4f5e, 0x78), alpha(0xa4e6f2, 0x68)},
 	theme.ColorNameSelection:           {alpha(0x1c7a8c, 0x2c), alpha(0x3fa7ba, 0x3c)},
 	theme.ColorNameHover:               {alpha(0x1c3238, 0x0e), alpha(0xd8eef2, 0x10)},
 	theme.ColorNamePressed:             {alpha(0x1c3238, 0x22), alpha(0xd8eef2, 0x28)},

@@ -21,7 +21,7 @@ type wizard struct {
 	created func(api.Created)
 
 	page     *fyne.Container
-	steps    *widget.Label
+	steps    *widget.RichText
 	problems *widget.Label
 	warnings *widget.Label
 	fileText *widget.Label
@@ -41,8 +41,7 @@ var wizardSize = fyne.NewSize(620, 500)
 // showWizard starts the New-VM wizard, with a file if path names one.
 func (f *frame) showWizard(path string, created func(api.Created)) *wizard {
 	w := &wizard{created: created, page: container.NewStack()}
-	w.steps = widget.NewLabel("")
-	w.steps.Importance = widget.LowImportance
+	w.steps = widget.NewRichText()
 	w.problems, w.warnings = wrapped(widget.DangerImportance), wrapped(widget.WarningImportance)
 	w.fileText = wrapped(widget.LowImportance)
 	w.state = f.app.lib.NewWizard("", w.refresh)
@@ -90,12 +89,16 @@ func wrapped(i widget.Importance) *widget.Label {
 func (w *wizard) show() {
 	w.tried = false
 	titles := []string{text.T("Source"), text.T("Resources"), text.T("Name"), text.T("Summary")}
-	for i := range titles {
+	w.steps.Segments = nil
+	for i, title := range titles {
+		style := widget.RichTextStyle{ColorName: theme.ColorNamePlaceHolder, Inline: true}
 		if model.Page(i) == w.state.Page {
-			titles[i] = "» " + titles[i]
+			title = "» " + title
+			style.ColorName, style.TextStyle.Bold = theme.ColorNameForeground, true
 		}
+		w.steps.Segments = append(w.steps.Segments, &widget.TextSegment{Text: title + "     ", Style: style})
 	}
-	w.steps.SetText(strings.Join(titles, "     "))
+	w.steps.Refresh()
 	var page fyne.CanvasObject
 	var first fyne.Focusable
 	switch w.state.Page {

@@ -149,8 +149,11 @@ func (w *wizard) resourcesPage() (fyne.CanvasObject, fyne.Focusable) {
 			w.refresh()
 		}})
 		room := ""
-		if limit.DiskFree > 0 {
-			room = text.T("Takes room as it fills; %s are free. 0 for no disk", text.Size(limit.DiskFree>>30<<30))
+		switch free := text.Size(limit.DiskFree >> 30 << 30); {
+		case limit.DiskFree > 0 && s.Source == model.FromBlank: // it is nothing without a disk
+			room = text.T("Takes room as it fills; %s are free", free)
+		case limit.DiskFree > 0:
+			room = text.T("Takes room as it fills; %s are free. 0 for no disk", free)
 		}
 		rows.add(text.T("New disk"), disk.box, hint(room))
 	}
@@ -281,7 +284,7 @@ type amountInput struct {
 }
 
 // amount makes the two inputs that follow each other. What is no number is
-// taken as 0, which every page refuses with a sentence.
+// taken as -1, which every page refuses with a sentence.
 func (f *frame) amount(a amount) *amountInput {
 	in := &amountInput{}
 	u := a.unit.size
@@ -302,9 +305,10 @@ func (f *frame) amount(a amount) *amountInput {
 			return
 		}
 		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-		if err != nil || n < 0 || n > (1<<62)/u {
-			n = 0
+		if err != nil || n < 0 {
+			n = -1
 		}
+		n = min(n, (1<<62)/u)
 		busy = true
 		in.slider.SetValue(min(max(float64(n), in.slider.Min), in.slider.Max))
 		busy = false
@@ -328,7 +332,10 @@ func (f *frame) amount(a amount) *amountInput {
 
 // chooser puts a button that opens the file dialog beside a path's entry.
 func (f *frame) chooser(e *entry) fyne.CanvasObject {
-	browse := f.iconButton(text.T("Browse…"), theme.FolderOpenIcon(), func() { f.chooseFile(e.Text, e.SetText) })
+	browse := f.iconButton(text.T("Browse…"), theme.FolderOpenIcon(), func() {
+		f.win.Canvas().Focus(e) // to come back to
+		f.chooseFile(e.Text, e.SetText)
+	})
 	return container.NewBorder(nil, nil, nil, browse, e)
 }
 
@@ -361,10 +368,17 @@ func (f *frame) chooseFile(path string, chosen func(string)) {
 
 // showFiles shows a file dialog as large as the window has room for. Fyne's
 // Resize needs a dialog that is shown.
+// The keyboard comes back to where it was, unless what was chosen took it.
 func (f *frame) showFiles(d *dialog.FileDialog) {
+	before := f.win.Canvas().Focused()
 	d.Show()
 	f.files = d
-	d.SetOnClosed(func() { f.files = nil })
+	d.SetOnClosed(func() {
+		f.files = nil
+		if now := f.win.Canvas().Focused(); now == nil || now == before {
+			f.refocus(before)
+		}
+	})
 	size := f.win.Canvas().Size()
 	d.Resize(fyne.NewSize(min(size.Width-30, 760), min(size.Height-30, 520)))
 }
