@@ -76,8 +76,8 @@ test-boot: setup-test ## a Debian that boots with HXEN installed: guests start a
 test-faults: setup-test ## 300 random points each: kill -9 of every process, power cuts; and a full disk
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu} HXEN_FAULTS=$${HXEN_FAULTS-300} go test -count=1 -v -timeout 120m -run '^TestFault' ./app/cmd/hxen
 
-test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works
-	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 8h -run '^TestLab' ./hv/hvtest
+test-guest: setup-test ## pvh guests in a nested lab: Debian's kernels 6.1 and 6.12 with a KVM that works (RUN=TestGuestDisks COUNT=9: of these one, 9 times)
+	HXEN_LAB_RUN='$(RUN)' HXEN_LAB_COUNT='$(COUNT)' HXEN_REQUIRE=$${HXEN_REQUIRE-lab} go test -count=1 -v -timeout 8h -run '^TestLab' ./hv/hvtest
 
 test-setup: setup-test ## the setup, wizard and packages on scratch computers: install, upgrade, repair, remove, bad days, kills
 	HXEN_REQUIRE=$${HXEN_REQUIRE-display,images} HXEN_SETUP=1 go test -count=1 -v -timeout 90m ./installer/...

@@ -1,6 +1,7 @@
 package hvtest_test
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ var labPackages = []struct {
 // TestLab runs them under a kernel that keeps Xen's hypercalls to itself
 // (Debian's 6.1) and one that hands them on (6.12). The first guest of each has
 // the same kernel, and goes through everything; the others are booted.
+// HXEN_LAB_RUN (a regexp) and HXEN_LAB_COUNT choose guests' tests, and how often.
 func TestLab(t *testing.T) {
 	hvtest.RequireLab(t)
 	long := os.Getenv("HXEN_LONG") != ""
@@ -63,10 +65,14 @@ func TestLab(t *testing.T) {
 			addBoot(t, files, kernel, guests[len(guests)-1])
 			binaries := slices.Clone(binaries)
 			short := !long && kernel == "linux-image-6.12-cloud-amd64"
-			if guests := &binaries[len(binaries)-1]; short {
+			last := &binaries[len(binaries)-1]
+			if run := os.Getenv("HXEN_LAB_RUN"); run != "" {
+				last.Args = []string{"-test.run", run, "-test.failfast", "-test.count", cmp.Or(os.Getenv("HXEN_LAB_COUNT"), "1")}
+				binaries = binaries[len(binaries)-1:]
+			} else if short {
 				// Two emulated processors have this kernel trip over code that it patches,
 				// panic over its own stack, or stand still with its guests.
-				guests.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
+				last.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
 			}
 			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute, Single: short}, Binaries: binaries}.Run(t)
 		})
