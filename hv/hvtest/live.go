@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -88,7 +89,9 @@ func (l *Live) until(what string, ok func() bool) {
 	defer l.mu.Unlock()
 	for !ok() {
 		if l.late {
-			l.t.Fatalf("%s never came; console %q, events %v", what, l.text.String(), l.events)
+			stacks := make([]byte, 1<<20)
+			l.t.Fatalf("%s never came; console %q, events %v; who waits for what:\n%s", what, l.text.String(), l.events,
+				stacks[:runtime.Stack(stacks, true)])
 		}
 		l.more.Wait()
 	}
