@@ -29,7 +29,6 @@ func (f *frame) banner() *banner {
 	b := &banner{back: canvas.NewRectangle(color.Transparent), edge: canvas.NewRectangle(color.Transparent),
 		icon: widget.NewIcon(theme.WarningIcon()), label: widget.NewLabel("")}
 	b.label.Wrapping = fyne.TextWrapWord
-	b.label.Selectable = true
 	b.act = f.button("", nil)
 	b.shut = f.iconButton("", theme.CancelIcon(), nil)
 	b.shut.Importance = widget.LowImportance

@@ -170,7 +170,7 @@ func (c *consoleWindow) build() {
 	c.hint.Importance = widget.LowImportance
 	c.hint.Truncation = fyne.TextTruncateClip
 	c.hint.Alignment = fyne.TextAlignTrailing
-	c.center = container.NewStack(c.screen.View(), c.overlay.root, c.toast.root)
+	c.center = container.NewStack(c.screen.View(), c.overlay.root, c.toast.root, container.NewWithoutLayout(newNative(&c.frame).pixel))
 	c.reveal = newEdge(func() { c.showBar(true) })
 	c.root = container.NewStack()
 	c.arrange(false)

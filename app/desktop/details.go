@@ -145,7 +145,14 @@ func (d *details) refresh() {
 	if d.name.Text != vm.Name() {
 		d.name.SetText(vm.Name())
 	}
-	d.state.Text = vm.StateText() + " · " + vm.Hardware() + " · " + vm.Badge().Text()
+	d.state.Text = vm.StateText()
+	known := vm.Broken() == ""
+	if known {
+		d.state.Text += " · " + vm.Hardware() + " · " + vm.Badge().Text()
+	}
+	for _, o := range []fyne.CanvasObject{d.hero, d.network.box, d.disks.box} {
+		setVisible(o, known)
+	}
 	d.state.Color, d.state.TextSize = colorOf(colorDim), theme.TextSize()
 	d.dot.FillColor = colorOf(stateColor(vm))
 	d.state.Refresh()
@@ -305,6 +312,10 @@ func size(n int64) string {
 }
 
 func systemFacts(vm *model.VM) []fact {
+	identity := fact{text.T("Identity"), vm.Record.UUID}
+	if vm.Broken() != "" {
+		return []fact{identity} // no more is known
+	}
 	b := vm.Badge()
 	runs := b.Text()
 	if b.Reason != "" {
@@ -322,5 +333,5 @@ func systemFacts(vm *model.VM) []fact {
 	if t := vm.Record.NameDescription; t != "" {
 		out = append(out, fact{text.T("Notes"), t})
 	}
-	return append(out, fact{text.T("Identity"), vm.Record.UUID})
+	return append(out, identity)
 }

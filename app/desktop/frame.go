@@ -1,7 +1,9 @@
 package desktop
 
 import (
+	"reflect"
 	"slices"
+	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
@@ -46,6 +48,23 @@ func (f *frame) typedKey(e *fyne.KeyEvent) {
 	}
 	if m := f.top(); m != nil {
 		m.typedKey(e)
+	}
+}
+
+// beforeKey is called before Fyne gets a key that is Escape or a shortcut. Fyne's
+// own buttons, lists and texts to select, which are ours no further than that we
+// show them, would keep it for themselves.
+func (f *frame) beforeKey(escape, shortcut bool) {
+	now := f.win.Canvas().Focused()
+	switch now.(type) {
+	case *widget.PopUpMenu, *widget.Entry:
+		shortcut, escape = false, escape && f.files != nil
+	}
+	if now == nil || !escape && !shortcut {
+		return
+	}
+	if t := reflect.TypeOf(now); t.Kind() == reflect.Pointer && strings.HasPrefix(t.Elem().PkgPath(), "fyne.io/fyne/v2/") {
+		f.win.Canvas().Unfocus()
 	}
 }
 

@@ -40,6 +40,7 @@ func shortcutRows() []fact {
 		{keyText(fyne.KeyF, ctrl), text.T("Search; Esc clears")},
 		{keyText(fyne.KeyL, ctrl), text.T("Go to the list; arrows move in it")},
 		{text.T("Enter"), text.T("Open the selected machine's screen")},
+		{text.T("Menu key"), text.T("All that can be done with the selected machine")},
 	}
 	at := map[string]int{}
 	for _, a := range actions() {

@@ -76,6 +76,9 @@ func (e *entry) FocusGained() {
 	}
 }
 
+// AcceptsTab implements fyne.Tabbable: Tab leaves lines too, where a tab is of no use.
+func (e *entry) AcceptsTab() bool { return false }
+
 func (e *entry) TypedKey(k *fyne.KeyEvent) {
 	switch {
 	case k.Name == fyne.KeyEscape && e.onEscape != nil:

@@ -6,6 +6,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
@@ -72,7 +73,7 @@ func (w *libraryWindow) build() {
 	w.none = widget.NewLabel("")
 	w.none.Alignment, w.none.Wrapping, w.none.Importance = fyne.TextAlignCenter, fyne.TextWrapWord, widget.LowImportance
 	w.bar = newActionBar(&w.frame)
-	w.native = newNative(w.win)
+	w.native = newNative(&w.frame)
 	w.details = newDetails(&w.frame, w.native.aside)
 	w.tasks = newTaskBar(&w.frame)
 	w.conn, w.host = w.banner(), w.banner()
@@ -371,6 +372,9 @@ func (l *guestList) TypedKey(e *fyne.KeyEvent) {
 	case fyne.KeyF1, fyne.KeyF2:
 		w.typedKey(e)
 		return
+	case desktop.KeyMenu:
+		w.rowMenu(at)
+		return
 	case fyne.KeyEscape:
 		w.search.SetText("")
 		return
@@ -379,6 +383,15 @@ func (l *guestList) TypedKey(e *fyne.KeyEvent) {
 	}
 	if at = min(max(at, 0), len(vms)-1); at >= 0 {
 		l.Select(at)
+	}
+}
+
+// rowMenu shows the menu of the selected guest, which is in row at, at its row.
+func (w *libraryWindow) rowMenu(at int) {
+	if vm := w.current(); vm != nil {
+		pos := w.app.fyne.Driver().AbsolutePositionForObject(w.list)
+		y := float32(at)*(rowHeight+theme.Padding()) - w.list.GetScrollOffset()
+		widget.ShowPopUpMenuAtPosition(w.menuFor(vm), w.win.Canvas(), pos.AddXY(rowThumbW, max(0, y)+rowHeight/2))
 	}
 }
 

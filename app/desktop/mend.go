@@ -17,16 +17,16 @@ func (d *details) mend(vm *model.VM) {
 	moved, is := vm.Moved()
 	switch {
 	case vm.Broken() != "" && vm.Repairs() != "":
-		d.broken.say(theme.ColorNameError, vm.Broken())
+		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
 		d.broken.offer(text.T("Repair…"), func() { d.frame.askRepair(vm) })
 	case vm.Broken() != "" && vm.Log() != "":
-		d.broken.say(theme.ColorNameError, vm.Broken())
+		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
 		d.broken.offer(text.T("Show its folder"), func() { d.frame.showFolder(filepath.Dir(vm.Log())) })
 	case vm.Broken() == "" && is:
 		d.broken.say(theme.ColorNameError, text.T("The image of disk %s is not there any more: %s", moved.Device, moved.Path))
 		d.broken.offer(text.T("Find it…"), func() { d.frame.findImage(vm, moved) })
 	default:
-		d.broken.say(theme.ColorNameError, vm.Broken())
+		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
 		d.broken.act.Hide()
 	}
 }

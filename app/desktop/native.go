@@ -10,7 +10,8 @@ import (
 	"github.com/go-gl/glfw/v3.4/glfw"
 )
 
-// native tells whether a window is minimised or worked in, which Fyne does not.
+// native tells whether a window is minimised or worked in, which Fyne does not,
+// and has a look at keys before Fyne does.
 // Fyne paints with the window library's context current, so a raster of one pixel learns
 // there which window it is in; this needs the GLFW package that Fyne is built
 // with.
@@ -19,18 +20,33 @@ type native struct {
 	window *glfw.Window
 }
 
-func newNative(w fyne.Window) *native {
+func newNative(f *frame) *native {
 	n := &native{}
 	empty := image.NewRGBA(image.Rect(0, 0, 1, 1))
-	_, real := w.(driver.NativeWindow)
+	_, real := f.win.(driver.NativeWindow)
 	n.pixel = canvas.NewRaster(func(int, int) image.Image {
 		if real && n.window == nil {
-			n.window = glfw.GetCurrentContext()
+			if n.window = glfw.GetCurrentContext(); n.window != nil {
+				n.watchKeys(f)
+			}
 		}
 		return empty
 	})
 	n.pixel.SetMinSize(fyne.NewSquareSize(1))
 	return n
+}
+
+// watchKeys has the keys that a widget of Fyne's own would swallow go to the
+// window: there is no other way to get at them.
+func (n *native) watchKeys(f *frame) {
+	var before glfw.KeyCallback
+	before = n.window.SetKeyCallback(func(w *glfw.Window, key glfw.Key, code int, action glfw.Action, mods glfw.ModifierKey) {
+		if action == glfw.Press {
+			command := mods&(glfw.ModControl|glfw.ModSuper) != 0
+			f.beforeKey(key == glfw.KeyEscape, command && key != glfw.KeyC && key != glfw.KeyA && key < glfw.KeyLeftShift)
+		}
+		before(w, key, code, action, mods)
+	})
 }
 
 // minimised reports whether nobody can see the window. On Fyne's goroutine.

@@ -65,8 +65,11 @@ func newRow() *row {
 // set shows a guest.
 func (r *row) set(vm *model.VM) {
 	r.vm = vm
-	r.nameText, r.stateText = vm.Name(), vm.StateText()+" · "+vm.Hardware()
-	r.badge.Text = vm.Badge().Text()
+	r.nameText, r.stateText, r.badge.Text = vm.Name(), vm.StateText(), ""
+	if vm.Broken() == "" { // else no more is known
+		r.stateText += " · " + vm.Hardware()
+		r.badge.Text = vm.Badge().Text()
+	}
 	if img := vm.Thumbnail(); img != r.thumb.Image || (img == nil) == r.thumb.Visible() {
 		r.setThumb(img)
 	}

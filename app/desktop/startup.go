@@ -8,6 +8,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
 	"github.com/hxen-project/hxen/app/api"
@@ -53,12 +54,16 @@ type startupRow struct {
 	box   *fyne.Container
 }
 
+// startupName is how wide a guest's name may be, so that words and button have
+// room beside it.
+const startupName = 240
+
 func (f *frame) newStartupRow(vm *model.VM) *startupRow {
 	set := func(a client.Autostart) {
 		vm.SetAutostart(a, func(err error) { f.failed(text.T("The start of %s could not be changed", vm.Name()), vm, err) })
 	}
 	r := &startupRow{vm: vm, words: widget.NewLabel("")}
-	r.on = f.check(vm.Name(), false, func(now bool) {
+	r.on = f.check("", false, func(now bool) {
 		if now != vm.Autostart() { // else it follows the guest
 			set(client.Autostart{On: &now})
 		}
@@ -84,7 +89,7 @@ func (r *startupRow) refresh() {
 	}
 	r.words.SetText(words)
 	r.on.SetChecked(vm.Autostart())
-	r.on.SetText(vm.Name())
+	r.on.SetText(ellipsis(vm.Name(), startupName, theme.TextSize(), fyne.TextStyle{}))
 }
 
 // startupDialog asks for one guest's place, delay and what becomes of it.
@@ -185,5 +190,6 @@ func (f *frame) trashRow(t api.Trashed, after func(what string) func(error)) fyn
 		})
 	})
 	name := widget.NewLabelWithStyle(t.Name, fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
-	return container.NewBorder(nil, nil, name, container.NewHBox(back, erase), label)
+	name.Truncation = fyne.TextTruncateEllipsis
+	return container.NewBorder(nil, nil, nil, container.NewCenter(container.NewHBox(back, erase)), container.New(tight{}, name, label))
 }

@@ -186,3 +186,35 @@ func TestDialogGivesTheKeyboardBack(t *testing.T) {
 		t.Errorf("after the dialog the keyboard is in %T, and the button is %v instead of %v", c.Focused(), colour(), before)
 	}
 }
+
+// Fyne's own widgets swallow keys that are not theirs; a text to select does
+// not keep Escape and shortcuts from the window, but its own copying.
+func TestKeysOfWidgetsThatAreNotOurs(t *testing.T) {
+	s := newStage(t, scene("main"))
+	l := s.open(800, 600)
+	c := l.win.Canvas()
+	l.tell("Told", "words to select")
+	c.FocusPrevious()
+	foreign := c.Focused()
+	if _, is := foreign.(*button); is || foreign == nil {
+		t.Fatalf("the keyboard is in %T", foreign)
+	}
+	l.beforeKey(false, false)
+	if c.Focused() != foreign {
+		t.Error("another key takes the keyboard away")
+	}
+	l.beforeKey(true, false)
+	if c.Focused() != nil {
+		t.Errorf("Escape goes to %T", c.Focused())
+	}
+	c.Focus(foreign)
+	l.beforeKey(false, true)
+	if c.Focused() != nil {
+		t.Errorf("a shortcut goes to %T", c.Focused())
+	}
+	l.top().focusLast()
+	ours := c.Focused()
+	if l.beforeKey(true, true); c.Focused() != ours {
+		t.Errorf("our own button lost the keyboard to %T", c.Focused())
+	}
+}
