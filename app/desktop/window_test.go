@@ -143,12 +143,13 @@ func tellScene(ctx context.Context, a *App, svc *modeltest.Service) {
 
 // driven is a real window on an X server of its own.
 type driven struct {
-	t     *testing.T
-	env   []string
-	lines chan told
-	last  told
-	ended chan error
-	shot  image.Image
+	t       *testing.T
+	display *hvtest.Display
+	env     []string
+	lines   chan told
+	last    told
+	ended   chan error
+	shot    image.Image
 }
 
 // drive shows a scene on a new X server with a window manager.
@@ -156,7 +157,7 @@ func drive(t *testing.T, name, size string, env ...string) *driven {
 	t.Helper()
 	display := hvtest.NewDisplay(t, size)
 	dir := t.TempDir()
-	d := &driven{t: t, lines: make(chan told, 1024), ended: make(chan error, 1)}
+	d := &driven{t: t, display: display, lines: make(chan told, 1024), ended: make(chan error, 1)}
 	d.env = append(os.Environ(), "DISPLAY="+display.Name, "WAYLAND_DISPLAY=", "HOME="+dir, "XDG_CONFIG_HOME="+dir,
 		"XDG_CACHE_HOME="+dir, "HXEN_TEST_PREFS="+filepath.Join(dir, "window.json"), windowVar+"="+name)
 	d.env = append(d.env, env...)
@@ -284,7 +285,7 @@ func colours(img image.Image) int {
 func TestRealWindowByKeyboard(t *testing.T) {
 	d := drive(t, "main", "800x600", "FYNE_THEME=light")
 	d.until("the list", func(x told) bool { return x.Selected == "alpine" })
-	d.xdotool("search", "--sync", "--onlyvisible", "--name", "^HXEN$", "windowactivate", "--sync")
+	d.display.Activate(t, "^HXEN$")
 	d.xdotool("key", "Down")
 	d.until("the next guest", func(x told) bool { return x.Selected == "debian-build" })
 	if n := colours(d.photo("library")); n < 30 {
@@ -342,7 +343,7 @@ func TestRealWindowByKeyboard(t *testing.T) {
 func TestRealWindowOnADenseScreen(t *testing.T) {
 	d := drive(t, "fifty", "1600x1200", "FYNE_THEME=dark", "FYNE_SCALE=2")
 	d.until("the list", func(x told) bool { return x.Selected == "alpine" })
-	d.xdotool("search", "--sync", "--onlyvisible", "--name", "^HXEN$", "windowactivate", "--sync")
+	d.display.Activate(t, "^HXEN$")
 	d.photo("first")
 	d.xdotool("key", "End", "ctrl+t")
 	d.until("the settings", func(x told) bool { return x.Dialogs == 1 && strings.Contains(x.Words, "Boot order") })

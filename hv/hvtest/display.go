@@ -3,6 +3,7 @@ package hvtest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"image"
 	"os"
@@ -70,6 +71,27 @@ func began(t testing.TB, c *exec.Cmd) {
 // Env is this process's environment with the display in it.
 func (d *Display) Env() []string {
 	return append(os.Environ(), "DISPLAY="+d.Name, "WAYLAND_DISPLAY=")
+}
+
+// Activate waits for a window whose title matches the regexp and gives it the
+// keyboard. It asks again and again: a request can be lost to a window that is still
+// being mapped, and who waits for its effect waits for good.
+func (d *Display) Activate(t testing.TB, title string) {
+	t.Helper()
+	for end := time.Now().Add(Guard); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		x := exec.CommandContext(ctx, "xdotool", "search", "--onlyvisible", "--name", title, "windowactivate", "--sync")
+		x.Env = d.Env()
+		out, err := x.CombinedOutput()
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no window %q takes the keyboard: %v\n%s", title, err, out)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // Glass is the X server's framebuffer, read from its file: looking at it costs the

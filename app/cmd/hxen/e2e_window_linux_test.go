@@ -19,9 +19,10 @@ import (
 
 // desk is an X server with a window manager and HXEN's real window on it.
 type desk struct {
-	h    *house
-	env  []string
-	home string // of the window: its settings, and the photos
+	h       *house
+	display *hvtest.Display
+	env     []string
+	home    string // of the window: its settings, and the photos
 }
 
 // desktop starts the window as a user does; it finds or starts the service of
@@ -33,8 +34,8 @@ func (h *house) desktop(args ...string) *desk {
 		h.t.Fatal(err)
 	}
 	d := &desk{h: h, env: h.env, home: h.t.TempDir()}
-	display := hvtest.NewDisplay(h.t, "1280x1000")
-	d.env = append(d.env[:len(d.env):len(d.env)], "DISPLAY="+display.Name, "WAYLAND_DISPLAY=", "FYNE_THEME=dark", "FYNE_SCALE=1",
+	d.display = hvtest.NewDisplay(h.t, "1280x1000")
+	d.env = append(d.env[:len(d.env):len(d.env)], "DISPLAY="+d.display.Name, "WAYLAND_DISPLAY=", "FYNE_THEME=dark", "FYNE_SCALE=1",
 		"HOME="+d.home, "XDG_CONFIG_HOME="+d.home, "XDG_CACHE_HOME="+d.home)
 	window := exec.Command(filepath.Join(bin, "hxen-desktop"), args...)
 	window.Stderr = os.Stderr
@@ -64,7 +65,7 @@ func (d *desk) xdotool(args ...string) {
 // raise waits for a window and gives it the keyboard.
 func (d *desk) raise(title string) {
 	d.h.t.Helper()
-	d.xdotool("search", "--sync", "--onlyvisible", "--name", title, "windowactivate", "--sync")
+	d.display.Activate(d.h.t, title)
 }
 
 // photo takes a picture of the whole desk. With HXEN_TEST_PHOTOS pictures are

@@ -106,7 +106,7 @@ func (r *real) show(v viewer, sock string) int {
 	}
 	args := append([]string{sock, "-SecurityTypes", "None", "-RemoteResize=0", "-Shared"}, v.args...)
 	cmd := r.start("xtigervncviewer", args...)
-	r.run("xdotool", "search", "--sync", "--onlyvisible", "--name", r.title(v), "windowfocus", "--sync")
+	r.display.Activate(r, r.title(v))
 	r.run("xdotool", "mousemove", "--sync", "900", "600", "click", "1")
 	return cmd.Process.Pid
 }

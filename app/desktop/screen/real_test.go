@@ -127,7 +127,7 @@ func (r *real) open(scale string) {
 		}
 		close(r.lines)
 	}()
-	r.run("xdotool", "search", "--sync", "--onlyvisible", "--name", "screentest", "windowfocus", "--sync")
+	r.display.Activate(r, "screentest")
 	r.eventually("the first picture", func() bool { return r.ask("guest") != "(0,0)" })
 	r.ask("size 1280 800") // the window's scale is known by now
 	r.eventually("the window's size", func() bool { return r.grab().Rect.Max == image.Pt(1280, 800) })

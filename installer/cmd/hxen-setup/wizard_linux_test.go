@@ -18,7 +18,7 @@ const photosVar = "HXEN_TEST_PHOTOS"
 // screen is an X server with a window manager, and hands.
 type screen struct {
 	t       *testing.T
-	display string
+	display *hvtest.Display
 	env     []string
 	ended   chan error // of the program that is shown; nil while none is
 	said    *bytes.Buffer
@@ -30,14 +30,14 @@ func newScreen(t *testing.T, size string) *screen {
 		t.Fatal(err)
 	}
 	d := hvtest.NewDisplay(t, size)
-	return &screen{t: t, display: d.Name, env: append(d.Env(), "HOME="+t.TempDir())}
+	return &screen{t: t, display: d, env: append(d.Env(), "HOME="+t.TempDir())}
 }
 
 // show starts a program of ann's on the screen.
 func (s *screen) show(m *machine, line string, env ...string) {
 	s.t.Helper()
 	c := *m
-	c.env = append(append(c.env, "DISPLAY="+s.display, "LP_NUM_THREADS=2"), env...)
+	c.env = append(append(c.env, "DISPLAY="+s.display.Name, "LP_NUM_THREADS=2"), env...)
 	cmd := c.command("ann", line)
 	s.said = &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = s.said, s.said
@@ -74,8 +74,8 @@ func (s *screen) hands(args ...string) string {
 func (s *screen) window(name string) {
 	s.t.Helper()
 	for hang := time.Now().Add(guard); ; time.Sleep(50 * time.Millisecond) {
-		if id := s.hands("search", "--onlyvisible", "--name", name); id != "" {
-			s.hands("windowactivate", "--sync", strings.Fields(id)[0])
+		if s.hands("search", "--onlyvisible", "--name", name) != "" {
+			s.display.Activate(s.t, name)
 			return
 		}
 		select {
