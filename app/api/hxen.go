@@ -243,6 +243,7 @@ const (
 	KeyLastText    = "hxen:last_text"    // VM.other_config: one sentence on it
 	KeyBroken      = "hxen:broken"       // VM.other_config: why the guest's folder cannot be used
 	KeyNotice      = "hxen:notice"       // VM.other_config: the last notice of a running guest (I/O error, ...)
+	KeySilent      = "hxen:silent"       // VM.other_config: why a running guest is taken to hang: what runs it does not answer
 	KeyLog         = "hxen:log"          // VM.other_config: path of the guest's log on the host
 	KeyFirmware    = "firmware"          // VM.HVM_boot_params, as xapi: bios, uefi
 	KeyOrder       = "order"             // VM.HVM_boot_params, as xapi

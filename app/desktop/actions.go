@@ -128,6 +128,20 @@ func (f *frame) offerPowerOff(vm *model.VM, err error) {
 		})
 }
 
+// silentWords are said of a guest whose worker or device model stands still.
+func silentWords() string {
+	return text.T("What runs this guest does not answer. This computer may be very busy, and then it comes back; else power the guest off.")
+}
+
+// powerOff asks whether the plug is to be pulled.
+func (f *frame) powerOff(vm *model.VM) {
+	for _, a := range actions() {
+		if a.op == model.OpPowerOff {
+			a.do(f, vm)
+		}
+	}
+}
+
 // menuFor is the popup menu of a guest.
 func (f *frame) menuFor(vm *model.VM) *fyne.Menu {
 	menu := fyne.NewMenu("")

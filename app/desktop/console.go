@@ -302,6 +302,8 @@ func (c *consoleWindow) cover() cover {
 	case vm.Is(model.Suspended):
 		return cover{title: text.T("%s is saved", vm.Name()), words: text.T("Its state is in a file on your disk, from which it goes on as it was."),
 			label: text.T("Resume"), do: power(model.OpRestore), veil: true}
+	case vm.Silent() != "":
+		return cover{title: vm.StateText(), words: silentWords(), veil: true, label: text.T("Power off…"), do: func() { c.powerOff(vm) }}
 	case vm.Is(model.Paused):
 		return cover{title: text.T("Paused"), label: text.T("Resume"), do: power(model.OpResume), veil: true}
 	case c.onTab:

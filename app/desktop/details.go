@@ -175,7 +175,13 @@ func (d *details) refresh() {
 
 func (d *details) banners(vm *model.VM) {
 	d.mend(vm)
-	d.notice.say(theme.ColorNameWarning, vm.Notice())
+	d.notice.act.Hide()
+	if vm.Silent() != "" {
+		d.notice.say(theme.ColorNameError, silentWords())
+		d.notice.offer(text.T("Power off…"), func() { d.frame.powerOff(vm) })
+	} else {
+		d.notice.say(theme.ColorNameWarning, vm.Notice())
+	}
 	exit := ""
 	if vm.Unclean() {
 		exit = vm.LastExit()

@@ -37,6 +37,7 @@ func (f *frame) askRepair(vm *model.VM) {
 			vm.Repair(func(made api.Ref, err error) {
 				if f.failed(text.T("%s could not be repaired", vm.Name()), vm, err); err == nil && f.app.library != nil {
 					f.app.library.wanted = string(made) // a copy has another identity now
+					f.app.library.search.SetText("")    // and another name
 					f.app.library.relist()
 				}
 			})

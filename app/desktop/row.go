@@ -111,7 +111,7 @@ func (r *row) paint() {
 func stateColor(vm *model.VM) fyne.ThemeColorName {
 	_, busy := vm.Busy()
 	switch {
-	case vm.Broken() != "":
+	case vm.Broken() != "", vm.Silent() != "":
 		return theme.ColorNameError
 	case busy, vm.Is(model.Paused), vm.Is(model.Running) && vm.Notice() != "":
 		return theme.ColorNameWarning

@@ -101,7 +101,7 @@ func (s *Service) running(g *guest, l *link, st control.Status) {
 	s.publish(g)
 	s.publishResidents()
 	s.networksChanged()
-	s.watchMemory()
+	s.watchRuns()
 	over := closedNow(l.conn.Done()) && g.link == l
 	s.mu.Unlock()
 	if over {
@@ -290,6 +290,11 @@ func (s *Service) lost(g *guest, old *link) {
 		return
 	}
 	exit := s.endRun(g, "the guest's worker process ended unexpectedly, and the guest with it")
+	s.mu.Lock()
+	if g.pulled {
+		exit = &control.Exit{Reason: hv.ExitDestroyed, Text: "the guest did not answer and was powered off", At: time.Now().UTC()}
+	}
+	s.mu.Unlock()
 	s.halted(g, old, exit)
 }
 

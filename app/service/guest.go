@@ -42,6 +42,9 @@ type guest struct {
 	waiting  string                   // why it has not been started yet, although it is to
 	restarts int                      // by policy, in a row, after runs that ended at once
 	notice   string                   // the last thing the user should know of this run
+	asked    *link                    // whose worker has a question to answer (silent.go)
+	silent   *link                    // whose worker does not answer it
+	pulled   bool                     // it was powered off although nobody answered
 	lowDisk  string                   // what was last found of its disks' room; empty: there is some
 	leases   map[string]control.Lease // by NIC uuid
 	info     *hv.GuestInfo            // what its agent last said

@@ -187,11 +187,20 @@ func (s *Service) powerOff(ctx context.Context, g *guest) error {
 	if r == nil {
 		return nil
 	}
-	err := s.call(ctx, g, control.VerbPower, control.Power{How: hv.PowerOff}, nil)
+	s.mu.Lock()
+	hangs := g.hangs()
+	s.mu.Unlock()
+	err := errSilent
+	if !hangs {
+		err = s.call(ctx, g, control.VerbPower, control.Power{How: hv.PowerOff}, nil)
+	}
 	timer := time.NewTimer(endWait)
 	defer timer.Stop()
 	if err != nil {
 		s.log.Warn("power a guest off", "guest", g.name, "err", err)
+		s.mu.Lock()
+		g.pulled = true
+		s.mu.Unlock()
 		s.kill(g) // then its connection ends, and it is halted as lost
 	}
 	select {

@@ -165,7 +165,7 @@ func (s *Service) claimDisks(g *guest, spec *hv.Spec) error {
 		return err
 	}
 	g.active = true
-	g.notice, g.leases, g.info, g.samples = "", nil, nil, samples{} // of the run before
+	g.notice, g.leases, g.info, g.samples, g.pulled = "", nil, nil, samples{}, false // of the run before
 	return nil
 }
 

@@ -169,6 +169,9 @@ func notes(vm *api.VM, g *guest) {
 	set(api.KeyRepair, g.repair)
 	set(api.KeyLog, g.files.Log())
 	set(api.KeyNotice, g.notice)
+	if g.hangs() {
+		set(api.KeySilent, silentText)
+	}
 	set(api.KeyWaiting, g.waiting)
 	if g.spec != nil {
 		set(api.KeyOnWatchdog, g.spec.OnWatchdog)

@@ -16,11 +16,12 @@ const (
 	diskPace = 15
 )
 
-// watchMemory begins to look at the host's memory, until no guest runs any more. A
+// watchRuns begins to look at the host's memory, at disks and at what runs the
+// guests, until no guest runs any more. A
 // host that runs out of it ends programs, as a rule the largest, and a guest so
 // loses its power: one that stands still takes no more. s.mu is held.
-func (s *Service) watchMemory() {
-	if s.watching || s.opt.Host.MemoryShort == nil {
+func (s *Service) watchRuns() {
+	if s.watching {
 		return
 	}
 	s.watching = true
@@ -43,7 +44,10 @@ func (s *Service) watchMemory() {
 			if !any {
 				return
 			}
-			s.lookAtMemory()
+			if s.opt.Host.MemoryShort != nil {
+				s.lookAtMemory()
+			}
+			s.askWorkers()
 			if n%diskPace == 0 {
 				s.lookAtDisks()
 			}

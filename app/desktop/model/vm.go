@@ -75,6 +75,9 @@ func (v *VM) StateText() string {
 	if why := v.Waiting(); why != "" && v.Record.PowerState != Running {
 		return text.T("Waiting: %s", why)
 	}
+	if v.Silent() != "" {
+		return text.T("Does not answer")
+	}
 	switch v.Record.PowerState {
 	case Running:
 		return text.T("Running")
@@ -179,6 +182,9 @@ func (v *VM) Badge() Badge {
 
 // Broken says why the guest's folder cannot be used; empty if it can.
 func (v *VM) Broken() string { return v.Record.OtherConfig[api.KeyBroken] }
+
+// Silent says that what runs the guest does not answer; empty if it does.
+func (v *VM) Silent() string { return v.Record.OtherConfig[api.KeySilent] }
 
 // Notice is what a running guest's user should know (an I/O error, ...).
 func (v *VM) Notice() string { return v.Record.OtherConfig[api.KeyNotice] }
