@@ -106,6 +106,7 @@ func newConsoleWindow(a *App, vm *model.VM) *consoleWindow {
 		c.refresh()
 	}
 	c.screen.OnGrab = c.grabbed
+	c.useRelease()
 	c.serial = newSerial(&c.frame, c.dial(api.ProtocolVT100))
 	c.serial.onGrab = c.grabbed
 	c.overlay = newOverlay(&c.frame)
@@ -330,7 +331,7 @@ func (c *consoleWindow) cover() cover {
 
 // grabbed tells the way out as soon as keys go to the guest.
 func (c *consoleWindow) grabbed(on bool) {
-	key := c.screen.ReleaseKey().Name()
+	key := c.app.releaseKey().words
 	if !on {
 		c.hint.SetText(text.T("Enter or a click: type in the guest"))
 		c.toast.hide()

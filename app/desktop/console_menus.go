@@ -39,8 +39,10 @@ func (c *consoleWindow) keysMenu() *fyne.Menu {
 	for _, k := range combinations {
 		menu.Items = append(menu.Items, fyne.NewMenuItem(keyTitle(k), func() { c.send(k) }))
 	}
+	release := fyne.NewMenuItem(text.T("Key that frees the keyboard"), nil)
+	release.ChildMenu = c.releaseMenu()
 	menu.Items = append(menu.Items, fyne.NewMenuItemSeparator(),
-		fyne.NewMenuItem(text.T("Type the clipboard as keystrokes"), c.typeClipboard))
+		fyne.NewMenuItem(text.T("Type the clipboard as keystrokes"), c.typeClipboard), release)
 	return menu
 }
 
@@ -286,9 +288,9 @@ func (c *consoleWindow) keys() {
 }
 
 // consoleKeys are the console window's keys, for the help.
-func consoleKeys() []fact {
+func consoleKeys(release releaseKey) []fact {
 	return []fact{
-		{text.T("Right Ctrl"), text.T("Press and release: the keyboard is this window's again")},
+		{release.words, text.T("Press and release: the keyboard is this window's again")},
 		{text.T("Then Enter"), text.T("Give the keyboard to the guest, or start the guest")},
 		{text.T("Then F11"), text.T("Full screen, and back")},
 		{text.T("Then %s", keyText(fyne.KeyTab, ctrl)), text.T("Screen or serial line")},

@@ -322,6 +322,42 @@ func TestSerialLineGivesTheKeyboardBack(t *testing.T) {
 	}
 }
 
+// TestReleaseKeyIsChosen: another key than Right Ctrl frees the keyboard, in the
+// screen and in the serial line, says so, and is remembered.
+func TestReleaseKeyIsChosen(t *testing.T) {
+	s := newStage(t, scene("main"))
+	c := s.console("debian-build")
+	codes := screen.ReleaseKeys()
+	for i, k := range releaseKeys() {
+		if codes[i].ID() != k.id {
+			t.Errorf("key %d is %s in the screen and %s in the menu", i, codes[i].ID(), k.id)
+		}
+	}
+	items := c.keysMenu().Items
+	choice := items[len(items)-1].ChildMenu.Items
+	choice[3].Action()
+	if got := s.prefs.Release; got != "menu" || c.releaseMenu().Items[0].Checked || !c.releaseMenu().Items[3].Checked {
+		t.Fatalf("remembered %q", got)
+	}
+	if !strings.Contains(c.toast.label.Text, "Menu key") {
+		t.Errorf("the way out is said to be %q", c.toast.label.Text)
+	}
+	c.chooseTab()
+	line := c.win.Canvas().Focused()
+	for _, x := range []struct {
+		key fyne.KeyName
+		out bool
+	}{{desktop.KeyControlRight, false}, {desktop.KeyMenu, true}} {
+		e := &fyne.KeyEvent{Name: x.key}
+		line.(*lineKeys).KeyDown(e)
+		line.TypedKey(e)
+		line.(*lineKeys).KeyUp(e)
+		if out := c.win.Canvas().Focused() == nil; out != x.out {
+			t.Errorf("%s frees the keyboard: %t", x.key, out)
+		}
+	}
+}
+
 // TestFullScreenKeepsTheContent: content that is set in full screen would make
 // the window come back as large as the screen.
 func TestFullScreenKeepsTheContent(t *testing.T) {

@@ -67,7 +67,7 @@ func (f *frame) showHelp() {
 	table := newFacts(text.T("In this window"))
 	table.set(shortcutRows())
 	console := newFacts(text.T("In a console window"))
-	console.set(consoleKeys())
+	console.set(consoleKeys(f.app.releaseKey()))
 	f.sheet(text.T("Keyboard shortcuts"), container.NewVBox(table.box, console.box), 520)
 }
 

@@ -85,8 +85,8 @@ func (s *serial) typeIn(words string) {
 }
 
 // lineKeys has the keyboard in the terminal's place and hands all keys on to it:
-// the terminal alone would keep them for good. As in the guest's screen, the right
-// Ctrl key, pressed and let go of by itself, gives the keyboard back.
+// the terminal alone would keep them for good. As in the guest's screen, the release
+// key, pressed and let go of by itself, gives the keyboard back.
 type lineKeys struct {
 	widget.BaseWidget
 	serial *serial
@@ -128,17 +128,28 @@ func (k *lineKeys) FocusLost() {
 
 func (k *lineKeys) AcceptsTab() bool              { return true }
 func (k *lineKeys) TypedRune(r rune)              { k.serial.term.TypedRune(r) }
-func (k *lineKeys) TypedKey(e *fyne.KeyEvent)     { k.serial.term.TypedKey(e) }
 func (k *lineKeys) TypedShortcut(s fyne.Shortcut) { k.serial.term.TypedShortcut(s) }
 
+// release reports whether a key is the one that gives the keyboard back.
+func (k *lineKeys) release(e *fyne.KeyEvent) bool {
+	return e.Name == k.serial.frame.app.releaseKey().fyne
+}
+
+// TypedKey implements fyne.Focusable.
+func (k *lineKeys) TypedKey(e *fyne.KeyEvent) {
+	if !k.release(e) {
+		k.serial.term.TypedKey(e)
+	}
+}
+
 func (k *lineKeys) KeyDown(e *fyne.KeyEvent) {
-	k.alone = e.Name == desktop.KeyControlRight
+	k.alone = k.release(e)
 	k.serial.term.KeyDown(e)
 }
 
 func (k *lineKeys) KeyUp(e *fyne.KeyEvent) {
 	k.serial.term.KeyUp(e)
-	if k.alone && e.Name == desktop.KeyControlRight {
+	if k.alone && k.release(e) {
 		k.alone = false
 		k.serial.frame.win.Canvas().Unfocus()
 	}

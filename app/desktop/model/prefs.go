@@ -18,6 +18,7 @@ type Prefs struct {
 	Dismissed string             `json:"dismissed,omitempty"` // text of the host's notice that the user closed
 	Folder    string             `json:"folder,omitempty"`    // where a file was chosen last
 	Notify    bool               `json:"notify,omitempty"`    // the desktop shows notifications
+	Release   string             `json:"release,omitempty"`   // key that gives the keyboard back, by its name in combinations; empty: the usual one
 
 	path string
 }

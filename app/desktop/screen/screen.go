@@ -143,14 +143,17 @@ func (s *Screen) SetMode(m Mode) {
 // Mode is how the picture is fitted.
 func (s *Screen) Mode() Mode { return s.mode }
 
+// ReleaseKeys are the keys that can be chosen to give the keyboard back, the usual
+// one first: few that guests have little use for, of which any keyboard has one.
+func ReleaseKeys() []keymap.Code {
+	return []keymap.Code{keymap.RightCtrl, keymap.RightAlt, keymap.RightSuper, keymap.Menu, keymap.F12}
+}
+
 // SetReleaseKey changes the key that gives the keyboard back to the window.
 func (s *Screen) SetReleaseKey(k keymap.Code) {
 	s.releaseKeys()
 	s.release = k
 }
-
-// ReleaseKey is the key that gives the keyboard back; its Name is for the hint.
-func (s *Screen) ReleaseKey() keymap.Code { return s.release }
 
 // GuestSize is the size of the guest's screen in its pixels; zero before the
 // first picture.
