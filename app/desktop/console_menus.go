@@ -35,14 +35,12 @@ func keyTitle(combination string) string {
 }
 
 func (c *consoleWindow) keysMenu() *fyne.Menu {
-	menu := fyne.NewMenu("")
+	release := fyne.NewMenuItem(text.T("Key that frees the keyboard"), nil)
+	release.ChildMenu = c.releaseMenu() // high up, where a small window has room for it
+	menu := fyne.NewMenu("", fyne.NewMenuItem(text.T("Type the clipboard as keystrokes"), c.typeClipboard), release, fyne.NewMenuItemSeparator())
 	for _, k := range combinations {
 		menu.Items = append(menu.Items, fyne.NewMenuItem(keyTitle(k), func() { c.send(k) }))
 	}
-	release := fyne.NewMenuItem(text.T("Key that frees the keyboard"), nil)
-	release.ChildMenu = c.releaseMenu()
-	menu.Items = append(menu.Items, fyne.NewMenuItemSeparator(),
-		fyne.NewMenuItem(text.T("Type the clipboard as keystrokes"), c.typeClipboard), release)
 	return menu
 }
 

@@ -333,8 +333,7 @@ func TestReleaseKeyIsChosen(t *testing.T) {
 			t.Errorf("key %d is %s in the screen and %s in the menu", i, codes[i].ID(), k.id)
 		}
 	}
-	items := c.keysMenu().Items
-	choice := items[len(items)-1].ChildMenu.Items
+	choice := c.keysMenu().Items[1].ChildMenu.Items
 	choice[3].Action()
 	if got := s.prefs.Release; got != "menu" || c.releaseMenu().Items[0].Checked || !c.releaseMenu().Items[3].Checked {
 		t.Fatalf("remembered %q", got)
