@@ -235,7 +235,8 @@ func (s *Service) furnish(ctx context.Context, dir string, d *draft, progress pr
 	}
 	own := ownPaths(dir, d.spec)
 	if d.copy != nil {
-		if err := s.makeDisk(ctx, own[0], d.copy, 0, progress); err != nil {
+		tell := func(stage string, done float64) { progress(stage+" of "+d.spec.Name, done) } // no record names it yet
+		if err := s.makeDisk(ctx, own[0], d.copy, 0, tell); err != nil {
 			return err
 		}
 		own = own[1:]
