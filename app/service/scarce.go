@@ -17,9 +17,9 @@ const (
 )
 
 // watchRuns begins to look at the host's memory, at disks and at what runs the
-// guests, until no guest runs any more. A
-// host that runs out of it ends programs, as a rule the largest, and a guest so
-// loses its power: one that stands still takes no more. s.mu is held.
+// guests, until no guest runs any more. A host that runs out of memory ends programs,
+// as a rule the largest, and a guest so loses its power: one that stands still takes
+// no more. s.mu is held.
 func (s *Service) watchRuns() {
 	if s.watching {
 		return
@@ -47,7 +47,9 @@ func (s *Service) watchRuns() {
 			if s.opt.Host.MemoryShort != nil {
 				s.lookAtMemory()
 			}
-			s.askWorkers()
+			if n%answerPace == 0 {
+				s.askWorkers()
+			}
 			if n%diskPace == 0 {
 				s.lookAtDisks()
 			}

@@ -9,8 +9,12 @@ import (
 
 // answerWait is how long what runs a guest may take to answer a simple question
 // before the guest's user is told: long for a busy computer, short for a person.
-// Tests have less patience.
-var answerWait = 8 * time.Second
+// answerPace is at how many looks at the host it is asked, as each question wakes
+// three processes. Tests have less patience.
+var (
+	answerWait = 8 * time.Second
+	answerPace = 5
+)
 
 const silentText = "what runs the guest does not answer: it may come back, and it can be powered off"
 

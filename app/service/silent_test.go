@@ -14,9 +14,9 @@ import (
 // TestWorkerThatDoesNotAnswer: a guest whose worker stands still is said to, until
 // it answers, and can be powered off at once.
 func TestWorkerThatDoesNotAnswer(t *testing.T) {
-	before := answerWait
-	answerWait = 100 * time.Millisecond
-	t.Cleanup(func() { answerWait = before })
+	wait, pace := answerWait, answerPace
+	answerWait, answerPace = 100*time.Millisecond, 1
+	t.Cleanup(func() { answerWait, answerPace = wait, pace })
 	b := newBench(t)
 	c := b.up()
 	well := c.create(api.NewGuest{Name: "well", Memory: 1 << 30})
