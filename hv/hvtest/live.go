@@ -30,6 +30,7 @@ type Live struct {
 	text   bytes.Buffer // guarded by mu; unread output of the console
 	events []hv.Event   // guarded by mu; unread
 	closed bool         // guarded by mu; the events have ended
+	silent bool         // guarded by mu; the console has ended
 	late   bool         // guarded by mu; Guard has run out
 }
 
@@ -62,6 +63,7 @@ func Follow(t testing.TB, m hv.Machine) *Live {
 			n, err := l.con.Read(buf)
 			l.mu.Lock()
 			l.text.Write(buf[:n])
+			l.silent = err != nil
 			l.more.Broadcast()
 			l.mu.Unlock()
 			if err != nil {
@@ -88,6 +90,9 @@ func (l *Live) until(what string, ok func() bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for !ok() {
+		if l.closed && l.silent {
+			l.t.Fatalf("the guest has ended, and %s never came; console %q, events %v", what, l.text.String(), l.events)
+		}
 		if l.late {
 			stacks := make([]byte, 1<<20)
 			l.t.Fatalf("%s never came; console %q, events %v; who waits for what:\n%s", what, l.text.String(), l.events,
