@@ -178,11 +178,11 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	ctx, end := context.WithCancelCause(limited)
 	defer end(nil)
 	// QEMU's SVM has a fault (7.2 and later; helper_vmrun): the number of an interrupt
-	// that KVM injects stays in exception_index, and when something asks the processor
-	// to leave its loop before the guest's next exit, it is delivered again, whatever
-	// the interrupt flag says. The guest's kernel then runs with its user's GS, and
-	// falls. With a processor for each thread little asks, but for the flush of all
-	// translated code when its buffer is full: it is made as large as it may be.
+	// that KVM injects stays in exception_index, and when something else asks the
+	// processor to leave its loop before the guest's next exit, it is delivered again,
+	// whatever the interrupt flag says. The guest's kernel then runs with its user's GS,
+	// and falls. One such thing is the flush of all translated code when its buffer is
+	// full: it is made as large as it may be.
 	args := []string{"-accel", "tcg,thread=multi,tb-size=2047", "-smp", "2"}
 	if l.Icount {
 		args = []string{"-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=0,sleep=off,align=off", "-smp", "1"}
