@@ -81,7 +81,7 @@ func (d *Display) Activate(t testing.TB, title string) {
 	for end := time.Now().Add(Guard); ; {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		x := exec.CommandContext(ctx, "xdotool", "search", "--onlyvisible", "--name", title, "windowactivate", "--sync")
-		x.Env = append(d.Env(), "LC_ALL=C.UTF-8") // else xdotool sees no dash in a title
+		x.Env = d.Env()
 		out, err := x.CombinedOutput()
 		cancel()
 		if err == nil {
