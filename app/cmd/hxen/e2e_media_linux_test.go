@@ -160,7 +160,7 @@ func TestGRUBRescue(t *testing.T) {
 // greyBar: much of the screen has the grey that highlights a line of text.
 func greyBar(img *image.RGBA) bool {
 	for c, n := range colours(img) {
-		if c[0] == c[1] && c[1] == c[2] && c[0] >= 0x80 && c[0] <= 0xc0 && n > 5000 {
+		if c[0] == c[1] && c[1] == c[2] && c[0] >= 0x80 && c[0] <= 0xc0 && n > 8000 {
 			return true
 		}
 	}
