@@ -15,18 +15,18 @@ import (
 // it: its folder is broken, or an image has moved.
 func (d *details) mend(vm *model.VM) {
 	moved, is := vm.Moved()
-	switch {
-	case vm.Broken() != "" && vm.Repairs() != "":
-		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
+	switch broken := model.Sentence(vm.Broken()); {
+	case broken != "" && vm.Repairs() != "":
+		d.broken.say(theme.ColorNameError, broken)
 		d.broken.offer(text.T("Repair…"), func() { d.frame.askRepair(vm) })
-	case vm.Broken() != "" && vm.Log() != "":
-		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
+	case broken != "" && vm.Log() != "":
+		d.broken.say(theme.ColorNameError, broken)
 		d.broken.offer(text.T("Show its folder"), func() { d.frame.showFolder(filepath.Dir(vm.Log())) })
-	case vm.Broken() == "" && is:
+	case broken == "" && is:
 		d.broken.say(theme.ColorNameError, text.T("The image of disk %s is not there any more: %s", moved.Device, moved.Path))
 		d.broken.offer(text.T("Find it…"), func() { d.frame.findImage(vm, moved) })
 	default:
-		d.broken.say(theme.ColorNameError, model.Sentence(vm.Broken()))
+		d.broken.say(theme.ColorNameError, broken)
 		d.broken.act.Hide()
 	}
 }

@@ -7,21 +7,17 @@ import (
 	"fyne.io/fyne/v2/test"
 
 	"github.com/hxen-project/hxen/app/api"
-	"github.com/hxen-project/hxen/app/desktop/model"
-	"github.com/hxen-project/hxen/app/desktop/model/modeltest"
 )
 
 // A guest whose worker stands still is not shown as plainly running, in list,
 // details and console, and each way to power it off asks first.
 func TestGuestThatDoesNotAnswer(t *testing.T) {
-	svc := modeltest.New()
-	ref := svc.Add("web", model.Running)
+	svc := scene("main")
 	s := newStage(t, svc)
 	l := s.open(800, 600)
-	s.pick(l, "web")
+	s.pick(l, "debian-build")
 	vm := l.current()
-	s.openConsole(vm)
-	c := s.consoles[ref]
+	ref, c := vm.Ref, s.console("debian-build")
 	svc.Change(ref, func(v *api.VM) { v.OtherConfig[api.KeySilent] = "it does not answer" })
 	s.until("the guest is said to hang", func() bool { return vm.StateText() == "Does not answer" })
 	if d := l.details; !d.notice.Visible() || !strings.HasPrefix(d.state.Text, "Does not answer") {

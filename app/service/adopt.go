@@ -289,13 +289,7 @@ func (s *Service) lost(g *guest, old *link) {
 	if s.ctx.Err() != nil {
 		return
 	}
-	exit := s.endRun(g, "the guest's worker process ended unexpectedly, and the guest with it")
-	s.mu.Lock()
-	if g.pulled {
-		exit = &control.Exit{Reason: hv.ExitDestroyed, Text: "the guest did not answer and was powered off", At: time.Now().UTC()}
-	}
-	s.mu.Unlock()
-	s.halted(g, old, exit)
+	s.halted(g, old, s.endRun(g, "the guest's worker process ended unexpectedly, and the guest with it"))
 }
 
 // endRun ends the recorded processes of a guest that cannot be reached, waits
@@ -320,10 +314,13 @@ func (s *Service) endRun(g *guest, text string) *control.Exit {
 		s.kill(g)
 	}
 	s.mu.Lock()
-	domid := g.domid
+	domid, pulled := g.domid, g.pulled
 	s.mu.Unlock()
 	if st := readState(g.dir); st != nil && st.Exit != nil && (st.DomID == domid || domid < 0) {
 		return st.Exit
+	}
+	if pulled {
+		return &control.Exit{Reason: hv.ExitDestroyed, Text: "the guest did not answer and was powered off", At: time.Now().UTC()}
 	}
 	return &control.Exit{Reason: hv.ExitFailed, Stage: "worker", Text: text, Cure: "start it again", At: time.Now().UTC()}
 }

@@ -37,7 +37,18 @@ type medium struct {
 	Format  string `json:"format"` // decided once, by Inspect, when it was added
 	Size    int64  `json:"size"`   // that a guest sees
 
-	missing bool // as of the last look
+	missing bool  // as of the last look
+	used    int64 // bytes of its file, likewise
+}
+
+// lookAt finds out about an image's file. s.mu is held, or nobody else has m yet.
+func (s *Service) lookAt(m *medium) {
+	path := s.mediumPath(m)
+	m.missing = readable(path) != nil
+	m.used = m.Size // unless a file tells: it may be sparse, and a device has no size of its own
+	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
+		m.used = st.Size()
+	}
 }
 
 func (s *Service) mediumPath(m *medium) string {
@@ -128,7 +139,7 @@ func (s *Service) introduce(img looked, name string) (*medium, error) {
 	s.mu.Lock()
 	for _, m := range s.media {
 		if s.mediumPath(m) == img.path {
-			m.missing = false
+			s.lookAt(m)
 			s.publishMedia(m)
 			s.mu.Unlock()
 			return m, nil
@@ -142,6 +153,7 @@ func (s *Service) introduce(img looked, name string) (*medium, error) {
 	if m.Name == "" {
 		m.Name = filepath.Base(img.path)
 	}
+	s.lookAt(m)
 	if err := writeJSON(s.store.mediumFile(m.UUID), m); err != nil {
 		return nil, fmt.Errorf("record image %s: %w", img.path, err)
 	}
@@ -320,7 +332,7 @@ func (s *Service) lookAgain(g *guest) {
 	s.publish(g)
 	for _, d := range g.spec.Disks {
 		if m := s.media[d.VDI]; m != nil {
-			m.missing = readable(s.mediumPath(m)) != nil
+			s.lookAt(m)
 			s.publishMedia(m)
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Service) register(srv *rpc.Server) {
 			s.publish(g)
 		}
 		for _, m := range s.media {
-			m.missing = readable(s.mediumPath(m)) != nil
+			s.lookAt(m)
 			s.publishMedia(m)
 		}
 		s.publishSpace()

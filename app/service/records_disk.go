@@ -1,7 +1,6 @@
 package service
 
 import (
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -59,13 +58,9 @@ func (s *Service) ownVDI(g *guest, d hv.Disk) (api.Ref, api.VDI, bool) {
 
 // publishMedia shows an image that is recorded under media/. s.mu is held.
 func (s *Service) publishMedia(m *medium) {
-	used := m.Size // unless a file tells: it may be sparse, and a device has no size of its own
-	if st, err := os.Stat(s.mediumPath(m)); err == nil && st.Mode().IsRegular() {
-		used = st.Size()
-	}
 	v := api.VDI{
 		UUID: m.UUID, NameLabel: m.Name, SR: s.srOutside(), Location: s.mediumPath(m), VirtualSize: m.Size,
-		PhysicalUtilisation: used, Type: "user", ReadOnly: m.Kind == mediumISO, Sharable: m.Kind == mediumISO,
+		PhysicalUtilisation: m.used, Type: "user", ReadOnly: m.Kind == mediumISO, Sharable: m.Kind == mediumISO,
 		Managed: true, Missing: m.missing, SMConfig: map[string]string{"image-format": m.Format}, OnBoot: "persist",
 		AllowedOperations: []string{"forget"},
 		Parent:            api.NullRef, SnapshotOf: api.NullRef, MetadataOfPool: api.NullRef,

@@ -229,7 +229,7 @@ func (s *Service) load() error {
 		s.publish(g)
 	}
 	for _, m := range s.media {
-		m.missing = readable(s.mediumPath(m)) != nil
+		s.lookAt(m)
 		s.publishMedia(m)
 	}
 	s.publishSets()
