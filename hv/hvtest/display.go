@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"image"
 	"os"
 	"os/exec"
@@ -74,21 +75,33 @@ func (d *Display) Env() []string {
 }
 
 // Activate waits for a window whose title matches the regexp and gives it the
-// keyboard. It asks again and again: a request can be lost to a window that is still
-// being mapped, and who waits for its effect waits for good.
+// keyboard.
 func (d *Display) Activate(t testing.TB, title string) {
 	t.Helper()
-	for end := time.Now().Add(Guard); ; {
+	if err := d.ActivateWithin(t, title, Guard); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ActivateWithin is Activate with an end. It asks again and again: a request can be
+// lost to a window that is still being mapped, and who waits for its effect waits for
+// good. The error shows what windows there are.
+func (d *Display) ActivateWithin(t testing.TB, title string, limit time.Duration) error {
+	run := func(name string, args ...string) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		x := exec.CommandContext(ctx, "xdotool", "search", "--onlyvisible", "--name", title, "windowactivate", "--sync")
+		defer cancel()
+		x := exec.CommandContext(ctx, name, args...)
 		x.Env = d.Env()
-		out, err := x.CombinedOutput()
-		cancel()
+		return x.CombinedOutput()
+	}
+	for end := time.Now().Add(limit); ; {
+		out, err := run("xdotool", "search", "--onlyvisible", "--name", title, "windowactivate", "--sync")
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(end) {
-			t.Fatalf("no window %q takes the keyboard: %v\n%s", title, err, out)
+			tree, _ := run("xwininfo", "-root", "-tree")
+			return fmt.Errorf("no window %q takes the keyboard: %w\n%s\n%s", title, err, out, tree)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -105,10 +105,19 @@ func (r *real) show(v viewer, sock string) int {
 		return r.window.Process.Pid
 	}
 	args := append([]string{sock, "-SecurityTypes", "None", "-RemoteResize=0", "-Shared"}, v.args...)
-	cmd := r.start("xtigervncviewer", args...)
-	r.display.Activate(r, r.title(v))
-	r.run("xdotool", "mousemove", "--sync", "900", "600", "click", "1")
-	return cmd.Process.Pid
+	for tries := 3; ; tries-- { // it was once seen to connect and show no window
+		cmd := r.start("xtigervncviewer", args...)
+		err := r.display.ActivateWithin(r, r.title(v), hang/3)
+		if err == nil {
+			r.run("xdotool", "mousemove", "--sync", "900", "600", "click", "1")
+			return cmd.Process.Pid
+		}
+		cmd.Process.Kill()
+		if tries == 1 {
+			r.Fatal(err)
+		}
+		r.Log(err)
+	}
 }
 
 func (r *real) quit(v viewer, pid int) {
