@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-windows setup-bench setup-dist
+.PHONY: help run build programs cross lint test suite test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-windows setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -14,7 +14,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The same flags for builds, vet and tests, so that the window's toolkit is
 # compiled once. -buildvcs=false: the version comes from git describe, also in a
 # checkout that belongs to somebody else.
-export GOFLAGS := $(GOFLAGS) -trimpath -buildvcs=false
+export GOFLAGS := $(filter-out -trimpath -buildvcs=false,$(GOFLAGS)) -trimpath -buildvcs=false
 BUILD := go build -ldflags '-s -w -X main.version=$(VERSION)'
 
 PURE := ./app/cmd/hxen ./app/cmd/hxen-worker ./app/cmd/hxen-netd ./installer/cmd/hxen-setup
@@ -36,7 +36,11 @@ run: setup-run programs ## build, start the example guest and open the window (t
 		bin/hxen console --until 'demo# ' demo </dev/null && echo; \
 	fi
 
-test: setup-test lint cross programs ## all checks and tests; installs what they need
+# Two at a time: compilers use the time in which tests wait.
+test: setup-test ## all checks and tests; installs what they need
+	@$(MAKE) --no-print-directory -j2 lint cross suite
+
+suite: programs
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab,mingw} go test -timeout 25m ./...
 
 build: setup-build programs cross ## all programs into bin/, and the cgo-free ones for every target into dist/

@@ -160,7 +160,7 @@ func addGuest(t *testing.T, files map[string]string, name, pkg string) {
 	defer unpacked.Close()
 	dir := "kernels/" + name + "/"
 	files[dir+"vmlinuz"] = kernel
-	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, "xen-netfront", "xen-blkfront", "evdev")
+	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, "xen-netfront", "xen-blkfront", "evdev", "watchdog", "xen_wdt")
 	files[dir+"cache/"+filepath.Base(unpacked.Name())] = unpacked.Name()
 }
 
