@@ -26,6 +26,9 @@ func TestGuestFalls(t *testing.T) {
 		says string
 	}{{panics, hv.ExitCrash, "panicked"}, {hangs, hv.ExitWatchdog, "watchdog saw it hang"}} {
 		t.Run(string(c.ends), func(t *testing.T) {
+			if c.ends == hv.ExitWatchdog {
+				longOnly(t)
+			}
 			s := guest(kernels(t)[0])
 			s.VCPUs, s.Memory = 2, 128*hv.MiB
 			s.OnCrash, s.OnWatchdog = hv.EndCoredumpDestroy, hv.EndCoredumpDestroy
