@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test suite test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup setup-build setup-run setup-test setup-windows setup-bench setup-dist
+.PHONY: help run build programs cross lint test suite test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup test-whp setup-build setup-run setup-test setup-windows setup-whp setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -71,6 +71,9 @@ test-windows: setup-windows ## the Windows programs and their packages' tests, u
 	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -exec "$(CURDIR)/.ci/wine" -timeout 30m \
 		./platform/... ./hv ./hv/accel/... ./hv/disk ./hv/guestmem ./hv/rfb ./hv/xen ./app/control
 
+test-whp: setup-whp ## the Windows Hypervisor Platform's back end under wine, on a stand-in that stands on a nested lab's KVM
+	HXEN_WHP=1 HXEN_REQUIRE=$${HXEN_REQUIRE-lab,wine,mingw} go test -count=1 -v -timeout 60m -run '^TestLabWHP$$' ./hv/hvtest
+
 test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
 
@@ -100,5 +103,5 @@ dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, 
 clean: ## remove what was built (guests and caches stay)
 	rm -rf bin dist .cache/e2e
 
-setup-build setup-run setup-test setup-windows setup-bench setup-dist: setup-%:
+setup-build setup-run setup-test setup-windows setup-whp setup-bench setup-dist: setup-%:
 	@.ci/setup $*

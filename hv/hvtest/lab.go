@@ -31,6 +31,8 @@ type Lab struct {
 	// over waits, so that times repeat whatever this machine does beside. Else
 	// there are two processors and the wall's clock.
 	Icount bool
+	// CPU is more of QEMU's -cpu, as ",-smap".
+	CPU string
 	// Single has the lab one processor: QEMU's translator then never runs code that
 	// the kernel is about to patch.
 	Single bool
@@ -190,7 +192,7 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	if l.Single {
 		args = []string{"-accel", "tcg,thread=single,tb-size=512", "-smp", "1"}
 	}
-	args = slices.Concat(args, []string{"-M", "q35", "-cpu", "max,+svm,+npt", "-m", "4096", "-nodefaults", "-no-reboot",
+	args = slices.Concat(args, []string{"-M", "q35", "-cpu", "max,+svm,+npt" + l.CPU, "-m", "4096", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "stdio",
 		"-drive", "file=" + image + ",if=none,id=lab,format=raw,snapshot=on", "-device", "nvme,drive=lab,serial=lab",
 		// tsc=reliable: TCG's counters are one, which Linux cannot know. oops=panic: a
