@@ -15,9 +15,10 @@ import (
 
 // TestLabWHP runs the Windows Hypervisor Platform back end as a Windows program
 // under wine, on a stand-in for winhvplatform.dll that stands on the lab's KVM
-// (platform/accel/whp/standin): the accel port's conformance suite on a new and on
-// an old platform, and a Debian kernel as a guest. The kernel of the lab is the one
-// whose KVM hands hypercalls on. HXEN_WHP_RUN (a regexp) chooses guests' tests.
+// (platform/accel/whp/standin): the probe's guest code, and on a new and on an old
+// platform the accel port's conformance suite and a Debian kernel as a guest. The
+// kernel of the lab is the one whose KVM hands hypercalls on. HXEN_WHP_RUN (a regexp)
+// chooses guests' tests.
 func TestLabWHP(t *testing.T) {
 	if os.Getenv("HXEN_WHP") == "" {
 		t.Skip("make test-whp runs it")
@@ -33,12 +34,13 @@ func TestLabWHP(t *testing.T) {
 	if run := os.Getenv("HXEN_WHP_RUN"); run != "" {
 		guests = run
 	}
-	conformance, worker := w.test(t, "./platform/accel/whp"), w.test(t, "./app/cmd/hxen-worker")
+	probe, conformance, worker := w.test(t, "./platform/accel"), w.test(t, "./platform/accel/whp"), w.test(t, "./app/cmd/hxen-worker")
 	hvtest.LabSuite{
 		// Wine returns from exceptions by IRET, whose reads QEMU 7.2 takes for the
 		// kernel's own: with SMAP that is a fault.
 		Lab: hvtest.Lab{Kernel: "linux-image-6.12-cloud-amd64", Files: w.files, Timeout: 50 * time.Minute, Single: true, CPU: ",-smap"},
 		Binaries: []hvtest.LabBinary{
+			{Name: "probe", Path: w.script(t, "probe", "", probe), Args: []string{"-test.run", "^TestGuestCode$"}, Timeout: 10 * time.Minute},
 			{Name: "whp", Path: w.script(t, "whp", "", conformance), Args: []string{"-test.run", "^TestConformance$"}, Timeout: 10 * time.Minute},
 			{Name: "whp1809", Path: w.script(t, "whp1809", "1809", conformance), Args: []string{"-test.run", "^TestConformance$"}, Timeout: 10 * time.Minute},
 			{Name: "guests", Path: w.script(t, "guests", "", worker), Args: []string{"-test.short", "-test.run", guests}, Timeout: 15 * time.Minute},

@@ -310,7 +310,8 @@ static BOOL serve_exit(struct vp *vp, WHV_RUN_VP_EXIT_CONTEXT *exit)
 		return serve_io(vp, exit);
 	case KVM_EXIT_MMIO: {
 		UINT64 gpa = run->mmio.phys_addr;
-		return complete(vp) && memory_exit(vp, exit, WHvMemoryAccessRead, gpa);
+		WHV_MEMORY_ACCESS_TYPE type = run->mmio.is_write ? WHvMemoryAccessWrite : WHvMemoryAccessRead;
+		return complete(vp) && memory_exit(vp, exit, type, gpa);
 	}
 	case KVM_EXIT_X86_RDMSR:
 	case KVM_EXIT_X86_WRMSR:
@@ -375,7 +376,7 @@ static HRESULT run(struct vp *vp, WHV_RUN_VP_EXIT_CONTEXT *exit)
 		INT64 err = enter(vp);
 		switch (err) {
 		case 0:
-			if (r->exit_reason == KVM_EXIT_MMIO && r->mmio.is_write)
+			if (r->exit_reason == KVM_EXIT_MMIO && r->mmio.is_write && !undo_store(vp))
 				continue; // it is done, and goes nowhere
 			return serve_exit(vp, exit) ? S_OK : E_FAIL;
 		case EINTR_:

@@ -15,8 +15,8 @@
 //   - KVM never exits for CPUID. Before the first instruction of a processor the
 //     client is asked for every leaf and subleaf by an exit that no guest made
 //     (cpuid.c), and KVM gets the answers.
-//   - A write to memory that is not there is dropped here: KVM does not tell where
-//     the instruction began.
+//   - Of writes to memory that is not there the client is told if they are a MOV:
+//     KVM does not say where the instruction began (store.c). Others are dropped.
 //   - WHvTranslateGva does not look at privileges.
 //   - Hypercalls need a KVM with its Xen interface (CONFIG_KVM_XEN).
 //
@@ -113,4 +113,5 @@ BYTE *guest_memory(struct partition *p, UINT64 gpa, UINT64 *left);
 UINT64 guest_physical(struct vp *vp, UINT64 linear);
 UINT32 guest_code(struct vp *vp, BYTE *bytes, UINT32 n);
 WHV_X64_SEGMENT_REGISTER segment_of(const struct kvm_segment *s);
+BOOL undo_store(struct vp *vp);
 void context(struct vp *vp, WHV_RUN_VP_EXIT_CONTEXT *exit, WHV_RUN_VP_EXIT_REASON reason, UINT32 length);
