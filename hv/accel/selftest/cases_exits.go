@@ -186,7 +186,8 @@ func testRegs(r *rig) error {
 	}
 	c.tell = func(n uint32) {
 		in, err := c.v.Regs()
-		if err != nil || in.RBX != want.RBX || in.R12 != want.R12 || in.FS != want.FS || in.CR3 != want.CR3 || in.R15 != uint64(n)-1 {
+		if err != nil || in.RBX != want.RBX || in.R12 != want.R12 || in.FS != want.FS || in.CR3 != want.CR3 || in.R15 != uint64(n)-1 ||
+			in.CS != want.CS || in.GDT != want.GDT || in.IDT != want.IDT {
 			c.wrong("registers inside a callback: %+v, %v", in, err)
 		}
 		if n == 3 {

@@ -4,7 +4,8 @@
 // Start with Open (open_windows_amd64.go) and hypervisor.go; the run loop is in
 // vcpu.go. All that is Windows' own stands behind the interface host, and only
 // the two files that end in windows_amd64.go know more of it: everything else is
-// tested on any system over a scripted host. It knows nothing of Xen.
+// tested on any system over a scripted host, and the whole under wine on a stand-in
+// for the DLL (standin, make test-whp). It knows nothing of Xen.
 //
 // Hypercalls trap: by the platform's hypercall exit where it has one, else by
 // the exit for the #UD that an unknown vmcall or vmmcall raises. CPUID exits, as
