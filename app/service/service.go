@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -84,6 +85,8 @@ type Service struct {
 	end   context.CancelCauseFunc // has the service end; guests go on
 	stop  hostStop
 	tasks sync.WaitGroup // goroutines of its own
+
+	launching chan struct{} // holds one for each guest that is being launched, see takeTurn
 
 	netGrace     time.Duration
 	shutdownWait time.Duration
@@ -183,7 +186,7 @@ func open(ctx context.Context, opt Options) (*Service, *proc.Lock, error) {
 	}
 	s := &Service{
 		opt: opt, log: opt.Log, store: st, db: rpc.NewDB(), ctx: ctx,
-		netGrace: netGrace, shutdownWait: shutdownWait,
+		netGrace: netGrace, shutdownWait: shutdownWait, launching: make(chan struct{}, max(2, runtime.NumCPU())),
 		guests: map[string]*guest{}, networks: map[string]*network{}, shown: map[string]map[api.Ref]string{},
 	}
 	if err := s.load(); err != nil {

@@ -26,6 +26,7 @@ const (
 	dialWait    = 2 * time.Second  // a live process to say hello
 	callWait    = 15 * time.Second // a live process to do a quick thing
 	launchLimit = 3 * time.Minute  // a worker to launch its guest
+	turnWait    = time.Minute      // a guest until it is launched beside more than there are processors
 	endWait     = 10 * time.Second // a process that was told to end
 )
 
@@ -115,6 +116,11 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 	if err != nil {
 		return asStartFailed(g, "store", err)
 	}
+	release, err := s.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	worker, err := s.startProgram(ctx, s.opt.Worker, g.dir, g.files.Log())
 	if err != nil {
 		return asStartFailed(g, "worker", err)
@@ -139,6 +145,23 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 	}
 	s.abandon(g, worker)
 	return asStartFailed(g, "worker", err)
+}
+
+// takeTurn waits until few enough guests are being launched: many at once are all
+// late, and so is everything else on the computer. One that takes long to launch,
+// because it stands still or reads its memory from a file, does not hold up the
+// others for good.
+func (s *Service) takeTurn(ctx context.Context) (release func(), err error) {
+	late := time.NewTimer(turnWait)
+	defer late.Stop()
+	select {
+	case s.launching <- struct{}{}:
+		return func() { <-s.launching }, nil
+	case <-late.C:
+		return func() {}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // abandon ends a worker whose launch came to nothing, with all it started.
