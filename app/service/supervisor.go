@@ -116,7 +116,7 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 	if err != nil {
 		return asStartFailed(g, "store", err)
 	}
-	release, err := s.takeTurn(ctx)
+	release, err := s.takeTurn(ctx, progress)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,10 @@ func (s *Service) launch(ctx context.Context, g *guest, spec *hv.Spec, host host
 // late, and so is everything else on the computer. One that takes long to launch,
 // because it stands still or reads its memory from a file, does not hold up the
 // others for good.
-func (s *Service) takeTurn(ctx context.Context) (release func(), err error) {
+func (s *Service) takeTurn(ctx context.Context, progress progressFunc) (release func(), err error) {
+	if len(s.launching) == cap(s.launching) && progress != nil {
+		progress("waiting for the start of other guests", 0)
+	}
 	late := time.NewTimer(turnWait)
 	defer late.Stop()
 	select {

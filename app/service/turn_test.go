@@ -15,7 +15,11 @@ func TestTakeTurn(t *testing.T) {
 		s := &Service{launching: make(chan struct{}, 2)}
 		take := func(ctx context.Context) (waited time.Duration, release func(), err error) {
 			began := time.Now()
-			release, err = s.takeTurn(ctx)
+			stage := ""
+			release, err = s.takeTurn(ctx, func(now string, _ float64) { stage = now })
+			if (stage != "") != (time.Since(began) > 0) {
+				t.Errorf("its task says %q after %v", stage, time.Since(began))
+			}
 			return time.Since(began), release, err
 		}
 		_, first, _ := take(t.Context())
