@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/app/service/rpc"
@@ -135,8 +136,9 @@ func (s *Service) clone(ctx context.Context, g *guest, name string, template boo
 	spec := g.spec.Clone()
 	s.mu.Unlock()
 	saved := s.suspended(g)
+	var was []savefile.Disk
 	if saved {
-		if err := s.cloneable(g, spec); err != nil {
+		if was, err = s.cloneable(g, spec); err != nil {
 			return "", err
 		}
 	}
@@ -149,6 +151,11 @@ func (s *Service) clone(ctx context.Context, g *guest, name string, template boo
 	defer os.RemoveAll(tmp) // what failed; after the rename there is nothing to remove
 	if err := s.cloneDisks(ctx, g, spec, tmp, progress); err != nil {
 		return "", err
+	}
+	if saved && template {
+		if err := dateDisks(tmp, spec.Disks, was); err != nil {
+			return "", fmt.Errorf("date the template's disks: %w", err)
+		}
 	}
 	if saved {
 		if err := s.cloneMemory(ctx, g, tmp, template, progress); err != nil {
@@ -175,32 +182,61 @@ func becomeAnother(spec *hv.Spec) {
 	}
 }
 
-// cloneable says why a saved guest cannot be gone on with as another one.
-func (s *Service) cloneable(g *guest, spec *hv.Spec) error {
+// cloneable says why a saved guest cannot be gone on with as another one, or how its
+// disks were when it was saved.
+func (s *Service) cloneable(g *guest, spec *hv.Spec) ([]savefile.Disk, error) {
 	const cure = "let it go on and shut it down, or discard its saved state"
 	if spec.Type != hv.PVH {
-		return refuse("clone", fmt.Sprintf("guest %q has a saved state, and only guests of type pvh can be cloned with one", g.name), cure)
+		return nil, refuse("clone", fmt.Sprintf("guest %q has a saved state, and only guests of type pvh can be cloned with one", g.name), cure)
 	}
 	from := g.savedFile()
 	f, err := savefile.Open(from, "native")
 	if err != nil {
-		return refuse("clone", err.Error(), cure)
+		return nil, refuse("clone", err.Error(), cure)
 	}
 	defer f.Close()
-	var was struct {
+	var saved struct {
 		Outside struct{ Disks []savefile.Disk }
 	}
-	err = f.ReadState(&was)
+	err = f.ReadState(&saved)
+	was := saved.Outside.Disks
 	if err == nil && from == g.files.Saved() { // a clone that never ran has its disks as its template left them
 		var now []savefile.Disk
 		if now, err = savefile.Disks(g.dir, spec.Disks); err == nil {
-			err = savefile.Same(was.Outside.Disks, now, false)
+			err = savefile.Same(was, asSaved(g, now, was), false)
 		}
 	}
 	if err != nil {
-		return refuse("clone", err.Error(), savefile.DiscardCure)
+		return nil, refuse("clone", err.Error(), savefile.DiscardCure)
 	}
-	return nil
+	return was, nil
+}
+
+// asSaved gives a template's disks, which are copies, the names and sizes of those
+// that they are copies of. Their dates are the same, see dateDisks.
+func asSaved(g *guest, now, was []savefile.Disk) []savefile.Disk {
+	if !g.isTemplate() || len(now) != len(was) {
+		return now
+	}
+	for i := range now {
+		now[i].UUID, now[i].Path, now[i].Size = was[i].UUID, was[i].Path, was[i].Size
+	}
+	return now
+}
+
+// dateDisks gives the copies that a template has of a saved guest's disks the dates
+// of these, so that one that is changed later is seen.
+func dateDisks(dir string, disks []hv.Disk, was []savefile.Disk) error {
+	now, err := savefile.Disks(dir, disks)
+	if err != nil {
+		return err
+	}
+	for i, d := range now {
+		if i < len(was) && !filepath.IsAbs(d.Path) {
+			err = errors.Join(err, os.Chtimes(filepath.Join(dir, d.Path), time.Time{}, was[i].Changed))
+		}
+	}
+	return err
 }
 
 // cloneMemory gives a clone the state that g was saved in: the same file, where the

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hxen-project/hxen/app/api"
 	"github.com/hxen-project/hxen/hv"
@@ -98,7 +99,7 @@ func TestCheckpoint(t *testing.T) {
 	b := newBench(t)
 	withNative(&b.opt)
 	c := b.up()
-	ref := c.create(api.NewGuest{Name: "web", Type: "pvh", Memory: 256 << 20, Kernel: kernelFile(t), NoNetwork: true})
+	ref := c.create(api.NewGuest{Name: "web", Type: "pvh", Memory: 256 << 20, Kernel: kernelFile(t), DiskSize: 1 << 20, NoNetwork: true})
 	c.must(nil, "VM.start", ref, false, false)
 	wantCode(t, c.call(nil, "VM.checkpoint", ref, "web"), api.ErrRefused, "already")
 	var made api.Ref
@@ -107,6 +108,14 @@ func TestCheckpoint(t *testing.T) {
 	if r := c.vm(made); !r.IsATemplate || r.PowerState != "Suspended" {
 		t.Errorf("the template: %+v", r)
 	}
+	var clone api.Ref
+	c.must(&clone, "VM.clone", made, "one")
+	c.must(nil, "VM.resume", clone, false, false)
+	disk := filepath.Join(b.opt.Store.Guest(made.UUID(), "").Dir, c.diskOf(made))
+	if err := os.Chtimes(disk, time.Time{}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, c.call(nil, "VM.clone", made, "two"), api.ErrRefused, "was changed")
 	hvm := c.create(api.NewGuest{Name: "hvm", NoNetwork: true})
 	c.must(nil, "VM.start", hvm, false, false)
 	wantCode(t, c.call(nil, "VM.checkpoint", hvm, "y"), api.ErrRefused, "pvh")

@@ -45,6 +45,9 @@ func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 			continue
 		}
 		f := strings.Fields(line) // who, round, pass, what, its figure ...
+		if len(f) > 3 && f[2] == "error" {
+			t.Errorf("%s's guest: %s", f[0], line)
+		}
 		if len(f) < 5 {
 			continue
 		}
@@ -73,14 +76,23 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
+// putDrivers adds Xen's drivers and QEMU's, in the order in which they are loaded.
+func putDrivers(t *testing.T, stage string, drivers ...string) {
+	drivers = append([]string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"}, drivers...)
+	for _, m := range drivers {
+		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
+	}
+	if err := os.WriteFile(filepath.Join(stage, "modules", "order"), []byte(strings.Join(drivers, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // diskInitrd is for a guest that measures its disk.
 func diskInitrd(t *testing.T) string {
 	stage := t.TempDir()
 	hvtest.Mkdirs(t, stage, "dev", "proc", "modules")
 	hvtest.PutBusybox(t, stage)
-	for _, m := range []string{"xen-blkfront", "virtio_blk"} {
-		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
-	}
+	putDrivers(t, stage, "xen-blkfront", "virtio_blk")
 	if err := os.Rename(build(t, t.TempDir(), "../hxen-worker/testdata/diskbench"), filepath.Join(stage, "init")); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +105,7 @@ const netInit = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t tmpfs tmp /tmp
-for m in xen-netfront failover net_failover virtio_net; do insmod /modules/$m.ko; done
+while read -r m; do insmod /modules/$m.ko; done </modules/order
 ip link set lo up
 udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 >/dev/null
 url=$(sed 's/.*url=\([^ ]*\).*/\1/' /proc/cmdline)
@@ -113,9 +125,7 @@ func netInitrd(t *testing.T) string {
 	stage := t.TempDir()
 	hvtest.Mkdirs(t, stage, "dev", "proc", "modules", "tmp", "sbin")
 	hvtest.PutBusybox(t, stage)
-	for _, m := range []string{"xen-netfront", "failover", "net_failover", "virtio_net"} {
-		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
-	}
+	putDrivers(t, stage, "xen-netfront", "failover", "net_failover", "virtio_net")
 	for name, text := range map[string]string{"init": netInit, "sbin/udhcpc": hvtest.GuestDHCP} {
 		if err := os.WriteFile(filepath.Join(stage, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)

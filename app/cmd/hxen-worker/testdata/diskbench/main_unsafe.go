@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -47,8 +48,9 @@ func main() {
 	if err == nil {
 		os.Stdout = console
 	}
-	for _, m := range []string{"xen-blkfront", "virtio_blk"} {
-		_ = exec.Command("/bin/busybox", "insmod", "/modules/"+m+".ko").Run() // one of them finds nothing
+	drivers, _ := os.ReadFile("/modules/order")
+	for _, m := range strings.Fields(string(drivers)) {
+		_ = exec.Command("/bin/busybox", "insmod", "/modules/"+m+".ko").Run() // some of them find nothing
 	}
 	if err := measure(); err != nil {
 		fmt.Printf("@@F error %v\n", err)
