@@ -98,7 +98,7 @@ func (h *home) record(guest string) (r struct {
 // TestGuestService goes the whole way, from the command line through the service
 // and a confined worker: start, save, restore, template and clones.
 func TestGuestService(t *testing.T) {
-	longOnly(t) // not run in the lab yet
+	longOnly(t) // it takes a minute
 	k := kernels(t)[0]
 	h := newHome(t)
 	cache := filepath.Join(h.dir, ".cache")
