@@ -56,6 +56,7 @@ cross: setup-build
 		mkdir -p dist/$${target/\//-}; \
 		export CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/}; \
 		$(BUILD) -o dist/$${target/\//-}/ $(PURE); \
+		if [ $$GOOS = windows ]; then installer/packaging/resources '$(VERSION)' dist/$${target/\//-}/*.exe; fi; \
 		go vet $(PURE_PACKAGES); \
 	done
 

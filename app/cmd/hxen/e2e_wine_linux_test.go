@@ -54,6 +54,10 @@ func newWine(t *testing.T) *wine {
 		t.Fatalf("build for Windows: %v\n%s", err, out)
 	}
 	w.exe = filepath.Join(dir, "hxen.exe")
+	resources := exec.Command(root+"/installer/packaging/resources", "v1.2.3", w.exe, filepath.Join(dir, "hxen-worker.exe"), filepath.Join(dir, "hxen-netd.exe"))
+	if out, err := resources.CombinedOutput(); err != nil {
+		t.Fatalf("resources: %v\n%s", err, out)
+	}
 	return w
 }
 
