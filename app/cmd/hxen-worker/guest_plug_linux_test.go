@@ -10,7 +10,7 @@ import (
 // TestGuestPlug gives a running guest a disk and a card, has it use them, and takes
 // them away.
 func TestGuestPlug(t *testing.T) {
-	longOnly(t) // not run in the lab yet
+	longOnly(t)
 	s := guest(kernels(t)[0])
 	s.Memory = 128 * hv.MiB
 	dir := t.TempDir()

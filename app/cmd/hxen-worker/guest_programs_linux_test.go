@@ -69,7 +69,7 @@ func (p *programs) run(args ...string) string {
 // TestGuestPrograms: what a person types, on a computer whose accelerator works:
 // the self-test, a guest of type pvh from new to shutdown.
 func TestGuestPrograms(t *testing.T) {
-	longOnly(t) // not run in the lab yet
+	longOnly(t)
 	k := kernels(t)[0]
 	p := newPrograms(t)
 	out := p.run("doctor", "--self-test")
