@@ -68,7 +68,6 @@ type winLab struct {
 	dir   string            // for what is made here
 	files map[string]string // as of hvtest.Lab
 	dlls  []string          // ours
-	exes  []string
 }
 
 const labRoot = "root"
