@@ -46,7 +46,7 @@ func KernelPackage(t testing.TB, pkg string) string {
 
 // keptOfKernels is what tests need of a kernel's package, which has hundreds of
 // megabytes of drivers.
-var keptOfKernels = []string{"./boot/*", "*/kernel/virt/*", "*/kernel/arch/x86/*", "*/kernel/fs/*", "*/kernel/net/*", "*/kernel/drivers/block/*", "*/kernel/drivers/input/*", "*/virtio_net*", "*/net_failover*", "*/xen*", "*/modules.*"}
+var keptOfKernels = []string{"./boot/*", "*/kernel/virt/*", "*/kernel/arch/x86/*", "*/kernel/fs/*", "*/kernel/net/*", "*/kernel/drivers/block/*", "*/kernel/drivers/input/*", "*/kernel/drivers/virtio/*", "*/kernel/drivers/watchdog/*", "*/virtio_net*", "*/net_failover*", "*/xen*", "*/modules.*"}
 
 // LabCache is the folder for what labs need and what is slow to get.
 func LabCache(t testing.TB) string {
@@ -79,7 +79,7 @@ func PutModule(t testing.TB, tree, name, dir string) {
 	t.Helper()
 	found := findModule(tree, name)
 	if found == "" {
-		t.Fatalf("%s has no module %s", tree, name)
+		t.Fatalf("%s has no module %s; if another HXEN has unpacked it, remove the folder", tree, name)
 	}
 	to := filepath.Join(dir, name+".ko")
 	if strings.HasSuffix(found, ".xz") {

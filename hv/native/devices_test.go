@@ -22,10 +22,17 @@ func (d *stubDevice) Attach(g *backend.Guest) (*backend.Device, error) {
 	if d.refuse != nil {
 		return nil, d.refuse
 	}
-	b, err := g.Add(backend.Config{Type: "vstub", ID: 3, Back: map[string]string{"what": "stub"}}, nil)
+	b, err := g.Add(backend.Config{Type: "vstub", ID: 3, Back: map[string]string{"what": "stub"}}, d)
 	d.attached = append(d.attached, b)
 	return b, err
 }
+
+// Connect is called if the guest says that it has a driver for it.
+func (*stubDevice) Connect(*backend.Link) (map[string]string, error) {
+	return nil, errors.New("it is a stub")
+}
+func (*stubDevice) Work() error { return nil }
+func (*stubDevice) Disconnect() {}
 
 func (*stubDevice) Count(*hv.Stats) {}
 func (*stubDevice) Close() error    { return nil }
