@@ -50,6 +50,7 @@ programs: setup-build
 	CGO_ENABLED=0 $(BUILD) -o bin/ $(PURE)
 	CGO_ENABLED=1 $(BUILD) -o bin/ ./app/cmd/hxen-desktop
 
+# linux/amd64 is vetted by lint.
 cross: setup-build
 	@for target in $(TARGETS); do \
 		echo "build and vet for $$target"; \

@@ -28,6 +28,18 @@ const (
 	GuestDone  = "@@ done "
 )
 
+// PutModules copies modules of a kernel's package into the folder modules of an initial
+// ramdisk, with their order in a file beside them, a line each.
+func PutModules(t testing.TB, pkg, stage string, modules ...string) {
+	t.Helper()
+	for _, m := range modules {
+		PutModule(t, KernelPackage(t, pkg), m, filepath.Join(stage, "modules"))
+	}
+	if err := os.WriteFile(filepath.Join(stage, "modules", "order"), []byte(strings.Join(modules, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // GuestInitrd makes the initial ramdisk of a guest with a shell on hvc0, BusyBox
 // and modules of the kernel's package, which are loaded in their order, and
 // returns its path.
@@ -36,13 +48,10 @@ func GuestInitrd(t testing.TB, pkg string, modules ...string) string {
 	stage := t.TempDir()
 	Mkdirs(t, stage, "dev", "proc", "sys", "tmp", "modules", "sbin")
 	PutBusybox(t, stage)
-	for _, m := range modules {
-		PutModule(t, KernelPackage(t, pkg), m, filepath.Join(stage, "modules"))
-	}
+	PutModules(t, pkg, stage, modules...)
 	files := map[string]string{
-		"init":          string(guestInit),
-		"modules/order": strings.Join(modules, "\n") + "\n",
-		"sbin/udhcpc":   GuestDHCP,
+		"init":        string(guestInit),
+		"sbin/udhcpc": GuestDHCP,
 		// What the kernel runs when Xen asks for it.
 		"sbin/poweroff": "#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n",
 		"sbin/reboot":   "#!/bin/busybox sh\nexec /bin/busybox reboot -f\n",

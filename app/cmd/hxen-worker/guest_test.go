@@ -55,7 +55,7 @@ func guest(kernel string) hv.Spec {
 	}
 }
 
-// host is what the engine gets; a folder of unpacked kernels beside the kernel.
+// testHost is what the engine gets; a folder of unpacked kernels beside the kernel.
 func testHost(t *testing.T, s hv.Spec) hv.Host {
 	return hv.Host{Dir: t.TempDir(), Cache: filepath.Join(filepath.Dir(s.Boot.Kernel), "cache")}
 }

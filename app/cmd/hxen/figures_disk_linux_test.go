@@ -61,7 +61,13 @@ func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 	if err != nil || len(figures) == 0 {
 		t.Fatalf("%v; the lab said:\n%s", err, console)
 	}
+	if strings.Contains(console, "--- FAIL") {
+		t.Errorf("%s failed in the lab", test)
+	}
 	for what, by := range figures {
+		if len(by["hxen"]) == 0 || len(by["hxen"]) != len(by["qemu"]) {
+			t.Errorf("%s was measured %d times here and %d times on QEMU", what, len(by["hxen"]), len(by["qemu"]))
+		}
 		hxen, qemu := middle(by["hxen"]), middle(by["qemu"])
 		t.Logf("%-14s hxen %8.1f, QEMU %8.1f: %.2f (%v; %v)", what, hxen, qemu, hxen/qemu, by["hxen"], by["qemu"])
 	}
@@ -76,23 +82,15 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// putDrivers adds Xen's drivers and QEMU's, in the order in which they are loaded.
-func putDrivers(t *testing.T, stage string, drivers ...string) {
-	drivers = append([]string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"}, drivers...)
-	for _, m := range drivers {
-		hvtest.PutModule(t, hvtest.KernelPackage(t, benchKernel), m, filepath.Join(stage, "modules"))
-	}
-	if err := os.WriteFile(filepath.Join(stage, "modules", "order"), []byte(strings.Join(drivers, "\n")+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
+// pci are QEMU's drivers that its disk's and its card's stand on.
+var pci = []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"}
 
 // diskInitrd is for a guest that measures its disk.
 func diskInitrd(t *testing.T) string {
 	stage := t.TempDir()
 	hvtest.Mkdirs(t, stage, "dev", "proc", "modules")
 	hvtest.PutBusybox(t, stage)
-	putDrivers(t, stage, "xen-blkfront", "virtio_blk")
+	hvtest.PutModules(t, benchKernel, stage, append(slices.Clip(pci), "xen-blkfront", "virtio_blk")...)
 	if err := os.Rename(build(t, t.TempDir(), "../hxen-worker/testdata/diskbench"), filepath.Join(stage, "init")); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +123,7 @@ func netInitrd(t *testing.T) string {
 	stage := t.TempDir()
 	hvtest.Mkdirs(t, stage, "dev", "proc", "modules", "tmp", "sbin")
 	hvtest.PutBusybox(t, stage)
-	putDrivers(t, stage, "xen-netfront", "failover", "net_failover", "virtio_net")
+	hvtest.PutModules(t, benchKernel, stage, append(slices.Clip(pci), "xen-netfront", "failover", "net_failover", "virtio_net")...)
 	for name, text := range map[string]string{"init": netInit, "sbin/udhcpc": hvtest.GuestDHCP} {
 		if err := os.WriteFile(filepath.Join(stage, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
