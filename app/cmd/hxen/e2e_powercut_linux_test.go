@@ -68,8 +68,16 @@ func newPlatter(t *testing.T) platter {
 	}
 	mount(t, "-o", "loop,noauto_da_alloc,commit=3600", p.image, p.dir)
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", p.dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
+		// A killed process is gone from /proc's command lines before its files are closed.
+		for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+			out, err := exec.Command("umount", p.dir).CombinedOutput()
+			if err == nil {
+				return
+			}
+			if time.Now().After(end) {
+				t.Errorf("umount: %v\n%s", err, out)
+				return
+			}
 		}
 	})
 	mounts, err := os.ReadFile("/proc/self/mounts")
