@@ -213,6 +213,9 @@ func saves(t *testing.T, rounds int) {
 			t.Fatalf("round %d: the guest is at %q, and was at %d", round, at, last)
 		}
 		last = n
+		if round%10 == 9 {
+			t.Logf("%d rounds, %d sums after %v", round+1, last, time.Since(began).Round(time.Millisecond))
+		}
 		if now := e.behind(); now < behind-2 || now > behind+2 {
 			t.Errorf("round %d: the guest's date is %d s behind, and was %d", round, now, behind)
 		}
@@ -221,7 +224,6 @@ func saves(t *testing.T, rounds int) {
 	if now := e.run(complaints); now != before {
 		t.Errorf("the guest's kernel complained of %q before and of %q now", before, now)
 	}
-	t.Logf("%d rounds, %d sums after %v", rounds, last, time.Since(began).Round(time.Millisecond))
 }
 
 // behind is how many seconds the guest's date is behind the host's, at most.
