@@ -72,6 +72,8 @@ test-windows: setup-windows ## the Windows programs and their packages' tests, u
 	HXEN_REQUIRE=$${HXEN_REQUIRE-wine,mingw} go test -count=1 -v -timeout 60m -run '^TestWine$$' ./app/cmd/hxen
 	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -exec "$(CURDIR)/.ci/wine" -timeout 30m \
 		./platform/... ./hv ./hv/accel/... ./hv/disk ./hv/guestmem ./hv/rfb ./hv/xen ./app/control
+	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -count=1 -v -exec "$(CURDIR)/.ci/wine" -timeout 30m -run '^TestWindows' ./installer/steps
+	HXEN_REQUIRE=$${HXEN_REQUIRE-wine,mingw,display,qemu} HXEN_WINE=1 go test -count=1 -v -timeout 60m -run '^TestWine' ./installer/cmd/hxen-setup
 
 test-whp: setup-whp ## the Windows Hypervisor Platform's back end under wine, on a stand-in that stands on a nested lab's KVM
 	HXEN_WHP=1 HXEN_REQUIRE=$${HXEN_REQUIRE-lab,wine,mingw} go test -count=1 -v -timeout 60m -run '^TestLabWHP$$' ./hv/hvtest
@@ -99,7 +101,7 @@ bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 20m -run '^TestFigures' ./installer/cmd/hxen-setup
 	go test -count=1 -run '^$$' -bench 'Viewers' -benchtime 1x -timeout 30m ./app/desktop/screen
 
-dist: setup-dist ## hxen-setup, .deb and .rpm, checksums and bill of materials, in dist/release
+dist: setup-dist ## hxen-setup for Linux and Windows, .deb and .rpm, checksums and bill of materials, in dist/release
 	installer/packaging/dist '$(VERSION)'
 
 clean: ## remove what was built (guests and caches stay)

@@ -45,13 +45,16 @@ func use(name string) {
 }
 
 // fromEnvironment is the language that the user wants: locale(7) says in which
-// order the variables count. macOS and Windows set none: English.
+// order the variables count. Where none is set the system may say.
 func fromEnvironment() {
 	for _, v := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
 		if s := os.Getenv(v); s != "" {
 			use(s)
 			return
 		}
+	}
+	if s := systemLanguage(); s != "" {
+		use(s)
 	}
 }
 

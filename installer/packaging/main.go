@@ -4,10 +4,13 @@
 // on its arguments only, so that two builds are the same.
 //
 //	packaging payload -bin DIR -share DIR -version V -stamp N -out FILE   prints the list's sum
+//	packaging payload -system windows -bin DIR ...
 //	packaging attach  -program FILE -payload FILE
 //	packaging nfpm    -bin DIR -share DIR -version V -out DIR
 //	packaging sbom    -bin FILE,FILE -version V -stamp N -out FILE
 //	packaging sums    -out FILE FILE...
+//	packaging macsign PROGRAM...
+//	packaging bundle  -bin DIR -version V -stamp N -out FILE.zip
 package main
 
 import (
@@ -32,9 +35,9 @@ var assets embed.FS
 
 // job is the command line.
 type job struct {
-	bin, share, version, out, program, payload, wizard, icon string
-	stamp                                                    int64
-	args                                                     []string
+	bin, share, version, out, program, payload, wizard, icon, system string
+	stamp                                                            int64
+	args                                                             []string
 }
 
 func main() {
@@ -46,7 +49,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("name a job: payload, attach, nfpm, sbom or sums")
+		return errors.New("name a job: payload, attach, nfpm, sbom, sums, macsign or bundle")
 	}
 	var j job
 	f := flag.NewFlagSet("packaging "+args[0], flag.ContinueOnError)
@@ -59,6 +62,7 @@ func run(args []string) error {
 	f.StringVar(&j.payload, "payload", "", "the payload")
 	f.StringVar(&j.icon, "icon", "app/desktop/icons/hxen.svg", "the icon")
 	f.StringVar(&j.wizard, "wizard", "", "the wizard's program")
+	f.StringVar(&j.system, "system", "linux", "the system that the payload is for")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -74,6 +78,10 @@ func run(args []string) error {
 		return j.sbom()
 	case "sums":
 		return j.sums()
+	case "macsign":
+		return j.signMac()
+	case "bundle":
+		return j.bundle()
 	}
 	return fmt.Errorf("there is no job %q", args[0])
 }
@@ -155,6 +163,38 @@ func (j job) installation() ([]file, error) {
 	}
 	slices.SortFunc(out, func(a, b file) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil
+}
+
+// forWindows lists what is installed there: the programs, all in one folder, and
+// the setup itself. Menus and file types are the registry's.
+func (j job) forWindows() ([]file, error) {
+	var out []file
+	for _, p := range programs {
+		name := p.name + ".exe"
+		b, err := os.ReadFile(filepath.Join(j.bin, name))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, file{steps.File{Path: name, Mode: 0o755, Component: p.component}, b})
+	}
+	return append(out, file{steps.File{Path: "hxen-setup.exe", Mode: 0o755, Component: plan.Command, Self: true}, nil}), nil
+}
+
+// contents are the files of the payload.
+func (j job) contents() ([]file, error) {
+	switch j.system {
+	case "windows":
+		return j.forWindows()
+	case "linux":
+	default:
+		return nil, fmt.Errorf("there is no payload for %q", j.system)
+	}
+	all, err := j.installation()
+	if err != nil {
+		return nil, err
+	}
+	own, err := j.setupFiles()
+	return append(all, own...), err
 }
 
 // fill puts the version into a text.

@@ -17,15 +17,10 @@ import (
 // makePayload writes the zip archive that the setup program carries, and prints
 // the sum of its list, which is built into that program.
 func (j job) makePayload() error {
-	all, err := j.installation()
+	all, err := j.contents()
 	if err != nil {
 		return err
 	}
-	own, err := j.setupFiles()
-	if err != nil {
-		return err
-	}
-	all = append(all, own...)
 	m := steps.Manifest{Version: j.version, Stamp: j.stamp}
 	for i, f := range all {
 		if f.Link == "" && !f.Self && !f.Prefixed {

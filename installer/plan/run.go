@@ -97,6 +97,7 @@ func Check(ctx context.Context, j *Journal, p Plan, steps []Step) ([]Found, erro
 func Run(ctx context.Context, j *Journal, p Plan, steps, others []Step, report func(Event)) Result {
 	s := &Session{Plan: p, journal: j, report: report, others: others}
 	r := Result{Action: p.Action, Version: p.Version, Hash: p.Hash()}
+	defer j.close()
 	var err error
 	if p.Action == Uninstall {
 		err = s.uninstall(ctx, steps)

@@ -123,7 +123,7 @@ func (f *files) look(w File, name string, ours known) (t todo, same bool, err er
 		if t.old, err = f.tree.sum(name); err != nil {
 			return t, false, err
 		}
-		if w.Link == "" && t.old == w.Sum && uint32(st.Mode().Perm()) == w.Mode {
+		if w.Link == "" && t.old == w.Sum && sameMode(st, w.Mode) {
 			return t, true, nil
 		}
 		if !isOurs && !ours.pending[name] {
@@ -321,7 +321,7 @@ func (f *files) swap(s *plan.Session, t todo) error {
 		s.Note(text.T("%s had been changed; the changed file is kept as %s", t.name, t.saved))
 	}
 	if t.Link == "" && t.old != "" && !f.there(keep(t.name)) {
-		if err := f.tree.link(t.name, keep(t.name)); err != nil {
+		if err := f.tree.setAside(t.name, keep(t.name)); err != nil {
 			return err
 		}
 	}

@@ -28,21 +28,10 @@ func (s *Setup) stopService(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	v, err := c.Version(ctx)
-	c.Close()
-	if err != nil {
-		return
-	}
-	p, err := os.FindProcess(v.PID)
-	if err != nil || v.PID == os.Getpid() {
-		return
-	}
-	if err := p.Signal(os.Interrupt); err != nil {
-		return
-	}
+	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, stopWait)
 	defer cancel()
-	proc.WaitFree(ctx, store.Lock())
+	_ = c.EndService(ctx) // one that does not want to has its program renamed or replaced under it
 }
 
 // removeGuests deletes this user's store, which was asked for by name. A store

@@ -1,7 +1,11 @@
 package steps
 
 import (
+	"strings"
+
+	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
+	"github.com/hxen-project/hxen/platform/hostinfo"
 )
 
 // hxenPath is the command line below the prefix.
@@ -34,4 +38,23 @@ func (s *Setup) desktopSteps(p plan.Plan, t *tree, admin bool) []part {
 // accelSteps make the accelerator usable.
 func (s *Setup) accelSteps(p plan.Plan) []part {
 	return []part{{&kvm{host: s.Host, tree: s.tree(s.Host.at("/etc/udev/rules.d")), account: p.Account, group: s.Host.KVMGroup}, true}}
+}
+
+// canAsk reports whether an administrator can be asked for.
+func (s *Setup) canAsk() bool { return s.Host.has("pkexec") || s.Host.has("sudo") }
+
+// Serves reports whether a service can start guests for this scope.
+func Serves(plan.Scope) bool { return true }
+
+// AccelOption is what plan.Options.KVM is called here, and what it does.
+func AccelOption() (name, what string) {
+	return text.T("Let me use KVM"), text.T("Adds you to the group that may use it; log in again afterwards.")
+}
+
+// accelFix: the group of /dev/kvm can be joined.
+func (s *Setup) accelFix(c hostinfo.Check) Fix {
+	if c.ID == "accelerator.kvm" && s.Account != "root" && strings.Contains(c.Cure+c.Detail, "group") {
+		return FixKVM
+	}
+	return ""
 }

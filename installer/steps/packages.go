@@ -55,6 +55,11 @@ var managers = map[string]manager{
 		remove:  []string{"apk", "del"},
 		query:   []string{"apk", "info", "-e"},
 	},
+	"winget": { // which knows one package at a time, and HXEN needs one
+		install: []string{"winget", "install", "--exact", "--silent", "--disable-interactivity", "--accept-package-agreements", "--accept-source-agreements", "--id"},
+		remove:  []string{"winget", "uninstall", "--exact", "--silent", "--disable-interactivity", "--id"},
+		query:   []string{"winget", "list", "--exact", "--disable-interactivity", "--accept-source-agreements", "--id"},
+	},
 	"brew": {
 		install: []string{"brew", "install"},
 		remove:  []string{"brew", "uninstall"},

@@ -101,7 +101,7 @@ func OpenPayload(program, want string) (*Payload, error) {
 }
 
 func openZip(name string) (*Payload, error) {
-	f, err := os.Open(name)
+	f, err := openShared(name)
 	if err != nil {
 		return nil, fmt.Errorf("open the payload: %w", err)
 	}

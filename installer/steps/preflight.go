@@ -3,7 +3,6 @@ package steps
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
@@ -16,7 +15,7 @@ type Fix string
 
 const (
 	FixPackages Fix = "packages" // install QEMU and what the window needs
-	FixKVM      Fix = "kvm"      // let the user use /dev/kvm
+	FixKVM      Fix = "kvm"      // let the user use the accelerator: plan.Options.KVM
 )
 
 // Finding is one line of the wizard's check page.
@@ -51,10 +50,8 @@ func (s *Setup) fixFor(c hostinfo.Check) Fix {
 		return ""
 	case slices.Contains([]string{"qemu", "qemu-img", "firmware", "opengl"}, c.ID) && s.Host.Manager != "" && managers[s.Host.Manager].install != nil:
 		return FixPackages
-	case c.ID == "accelerator.kvm" && s.Account != "root" && strings.Contains(c.Cure+c.Detail, "group"):
-		return FixKVM
 	}
-	return ""
+	return s.accelFix(c)
 }
 
 // room says whether the place that is proposed has room for HXEN.

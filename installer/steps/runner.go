@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -16,6 +17,15 @@ type Runner interface {
 	// Run returns what the program printed. The error says in one line why it failed.
 	Run(ctx context.Context, env []string, program string, args ...string) (string, error)
 }
+
+// Ended is the error of a program that has run and says that it did not succeed.
+type Ended struct {
+	Code int
+	Why  string // in one line
+}
+
+// Error implements error.
+func (e *Ended) Error() string { return e.Why }
 
 // system runs programs for real.
 type system struct{}
@@ -29,14 +39,18 @@ func (system) Run(ctx context.Context, env []string, program string, args ...str
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
+	quiet(cmd)
 	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return string(out), fmt.Errorf("%s: %w", program, ctx.Err())
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("%s: %w", program, err)
+	case errors.As(err, &exit):
+		return string(out), &Ended{exit.ExitCode(), fmt.Sprintf("%s: %s", program, reason(string(out), err))}
 	case err != nil:
-		return string(out), fmt.Errorf("%s: %s", program, reason(string(out), err))
+		return string(out), fmt.Errorf("%s: %w", program, err)
 	}
 	return string(out), nil
 }
@@ -81,7 +95,13 @@ type Host struct {
 	// KVMGroup names the group of /dev/kvm; nil: look at it.
 	KVMGroup func() (string, error)
 	Root     string // "" or, in tests, a folder that stands for the computer's root
+	Registry string // "" or, in tests on Windows, a key that stands for the registry's root; ends with a backslash
 }
 
 // at is a path of the computer.
-func (h *Host) at(path string) string { return h.Root + path }
+func (h *Host) at(path string) string {
+	if h.Root == "" {
+		return path
+	}
+	return h.Root + path[len(filepath.VolumeName(path)):]
+}

@@ -67,6 +67,9 @@ func account(uid int) (*user.User, error) {
 func newHost() *Host {
 	h := &Host{Run: system{}}
 	h.Manager, h.Names, _ = hostinfo.Packages(append(needed[plan.QEMU], append(needed[plan.Window], needed[plan.Example]...)...)...)
+	if !h.has(h.Manager) { // winget and brew are not on every computer
+		h.Manager = ""
+	}
 	return h
 }
 
@@ -133,11 +136,12 @@ func (s *Setup) Defaults() plan.Options {
 	if !s.canAdmin() {
 		o.Scope = plan.User
 	}
+	o.Service = o.Service && Serves(o.Scope)
 	o.Prefix = s.Prefix(o.Scope)
 	return o
 }
 
-func (s *Setup) canAdmin() bool { return s.admin() || s.Host.has("pkexec") || s.Host.has("sudo") }
+func (s *Setup) canAdmin() bool { return s.admin() || s.canAsk() }
 
 // accountName is what account names may be: useradd(8), and Windows' DOMAIN\name.
 var accountName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@\\ -]*\$?$`)
@@ -147,8 +151,10 @@ func (s *Setup) validate(o plan.Options) error {
 	switch {
 	case o.Scope != plan.System && o.Scope != plan.User:
 		return fmt.Errorf("the scope %q is neither %q nor %q", o.Scope, plan.System, plan.User)
-	case !accountName.MatchString(o.Account):
+	case !accountName.MatchString(o.Account) || strings.Contains(o.Account, ".."):
 		return fmt.Errorf("%q is no name of an account", o.Account)
+	case o.Service && !Serves(o.Scope):
+		return errors.New(text.T("this system has services for everybody only; leave the service out, or install for everybody"))
 	case !o.Has(plan.Command):
 		return errors.New(text.T("the command line is always installed: guests are run by it"))
 	}
@@ -176,6 +182,7 @@ func (s *Setup) Plan(ctx context.Context, action plan.Action, o plan.Options) (p
 	if !o.Has(plan.Command) {
 		o.Components = append([]plan.Component{plan.Command}, o.Components...)
 	}
+	o.Service = o.Service && Serves(o.Scope)
 	if err := s.validate(o); err != nil {
 		return plan.Plan{}, err
 	}
@@ -422,7 +429,7 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 		}
 		return r
 	}
-	made, err := mkdirs(dir)
+	made, err := s.journalDir(dir)
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", text.T("the setup cannot keep its journal"), err))
 	}
@@ -458,8 +465,11 @@ func (s *Setup) locked(ctx context.Context, dir string, p plan.Plan, steps []pla
 			made = strings.Split(string(b), "\n")
 		}
 		os.Remove(folders)
-		os.Remove(lockFile)
-		lock.Close() // a folder with an open file cannot be removed on Windows
+		err := os.Remove(lockFile)
+		lock.Close()
+		if err != nil {
+			os.Remove(lockFile) // Windows removes no file that is open
+		}
 		for _, d := range append([]string{dir}, made...) {
 			os.Remove(d) // only what is empty goes
 		}

@@ -225,10 +225,14 @@ func (t *tree) remove(name string) error {
 		return err
 	}
 	// A file system that is read-only refuses also to delete what is not there.
-	if _, err := r.Lstat(rel); errors.Is(err, fs.ErrNotExist) {
+	st, err := r.Lstat(rel)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err := r.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if st != nil && st.Mode().IsRegular() {
+			return moveAway(name, err)
+		}
 		return err
 	}
 	return nil

@@ -201,11 +201,21 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 	service := newCheck(text.T("Start machines at boot"), func(on bool) { o.Service = on })
 	service.SetChecked(o.Service)
 	serves := text.T("A service that needs nobody to be logged in.")
+	managed := true
 	if i := slices.IndexFunc(w.found, func(f steps.Finding) bool { return f.ID == "service" && f.State != hostinfo.OK }); i >= 0 {
-		service.SetChecked(false)
-		service.Disable()
+		managed = false
 		serves = w.found[i].Detail
 	}
+	// One that nothing would start cannot be chosen.
+	offer := func() {
+		if managed && steps.Serves(o.Scope) {
+			service.Enable()
+			return
+		}
+		service.SetChecked(false)
+		service.Disable()
+	}
+	offer()
 	rows := container.NewVBox(
 		part(plan.Command, text.T("Command line"), text.T("hxen, with the verbs of Xen's xl, and what runs guests.")),
 		part(plan.Window, text.T("Window"), text.T("Your machines and their screens.")),
@@ -214,9 +224,10 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 		container.NewBorder(nil, nil, container.NewStack(service, fixed(190)), nil, dim(serves)),
 	)
 	if slices.ContainsFunc(w.found, func(f steps.Finding) bool { return f.Fix == steps.FixKVM }) {
-		kvm := newCheck(text.T("Let me use KVM"), func(on bool) { o.KVM = on })
+		name, what := steps.AccelOption()
+		kvm := newCheck(name, func(on bool) { o.KVM = on })
 		kvm.SetChecked(o.KVM)
-		rows.Add(container.NewBorder(nil, nil, container.NewStack(kvm, fixed(190)), nil, dim(text.T("Adds you to the group that may use it; log in again afterwards."))))
+		rows.Add(container.NewBorder(nil, nil, container.NewStack(kvm, fixed(190)), nil, dim(what)))
 	}
 	folder := widget.NewEntry()
 	folder.SetText(o.Prefix)
@@ -233,6 +244,7 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 			o.Scope = plan.System
 		}
 		folder.SetText(w.Backend.Prefix(o.Scope))
+		offer()
 	}
 	if w.there.There {
 		scope.Disable()

@@ -11,16 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/hxen-project/hxen/app/text"
-	"github.com/hxen-project/hxen/installer/plan"
 	"github.com/hxen-project/hxen/installer/steps"
 	"github.com/hxen-project/hxen/installer/ui"
 	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/hostinfo"
-	"github.com/hxen-project/hxen/platform/proc"
 )
 
 //go:embed hxen.png
@@ -70,16 +67,4 @@ func run(args []string) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return ui.Run(ctx, ui.Options{Backend: s, Version: p.Version, Icon: icon, Uninstall: *uninstall, Launch: launch}), nil
-}
-
-// launch starts the installed window.
-func launch(p plan.Plan, demo bool) error {
-	bin := filepath.Join(p.Prefix, "bin")
-	c := proc.Command{Path: filepath.Join(bin, "hxen-desktop"), Detach: true}
-	if demo {
-		// The guest is made, which may take a while, and then shown.
-		c = proc.Command{Path: "/bin/sh", Args: []string{"-c", `"$0"/hxen demo && exec "$0"/hxen-desktop --open demo || exec "$0"/hxen-desktop`, bin}, Detach: true}
-	}
-	_, err := proc.Start(c)
-	return err
 }

@@ -44,7 +44,10 @@ const (
 
 func main() {
 	accel.ProbeChild() // in the child that probes the accelerator this does not return
-	os.Exit(run(os.Args[1:]))
+	attachConsole()
+	code := run(os.Args[1:])
+	steps.Sweep()
+	os.Exit(code)
 }
 
 // choices are the command line.
@@ -68,7 +71,7 @@ func parse(args []string, out io.Writer) (choices, error) {
 	f.BoolVar(&c.system, "system", false, text.T("install for everybody"))
 	f.BoolVar(&c.user, "user", false, text.T("install for you alone, without an administrator's password where possible"))
 	f.StringVar(&c.prefix, "prefix", "", text.T("the `FOLDER` to install into"))
-	f.BoolVar(&c.kvm, "kvm", false, text.T("let you use KVM (joins a group)"))
+	f.BoolVar(&c.kvm, "kvm", false, text.T("let you use KVM (joins a group); on Windows: switch its hypervisor on"))
 	f.BoolVar(&c.uninstall, "uninstall", false, text.T("remove HXEN; your guests stay"))
 	f.BoolVar(&c.removeGuests, "remove-guests", false, text.T("with --uninstall: remove your guests too"))
 	f.BoolVar(&c.removePackages, "remove-packages", false, text.T("with --uninstall: remove the packages too that the setup installed"))
@@ -136,8 +139,7 @@ func run(args []string) int {
 	case c.text:
 		return ask(ctx, setup, c)
 	}
-	code, shown := window(setup, args)
-	if shown {
+	if code, shown := window(setup, args); shown {
 		return code
 	}
 	return ask(ctx, setup, c)

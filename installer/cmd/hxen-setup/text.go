@@ -49,6 +49,7 @@ func (a *asker) yes(question string, proposal bool) bool {
 
 // ask is the wizard in the terminal.
 func ask(ctx context.Context, s *steps.Setup, c choices) int {
+	ownConsole()
 	a := &asker{in: bufio.NewReader(os.Stdin)}
 	fmt.Println(text.T("Setup of HXEN %s", version))
 	i, err := s.Installed()
@@ -121,7 +122,7 @@ func askOptions(a *asker, s *steps.Setup, c choices, i steps.Installed, o *plan.
 		}
 		o.Components = chosen
 	}
-	if _, managed := hostinfo.ServiceManager(); !managed {
+	if _, managed := hostinfo.ServiceManager(); !managed || !steps.Serves(o.Scope) {
 		o.Service = false // nothing would start it
 	} else if !c.set["no-service"] {
 		o.Service = a.yes(text.T("Set up the service, so that guests can start at boot?"), o.Service)
