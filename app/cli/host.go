@@ -99,9 +99,9 @@ func (a *app) selfTest(ctx context.Context, asJSON bool) error {
 
 func (a *app) printChecks(checks []hostinfo.Check) {
 	for _, c := range checks {
-		fmt.Fprintf(a.Out, "%-5s %-22s %s\n", c.State, c.Title, printable(c.Detail))
+		fmt.Fprintf(a.Out, "%-5s %-22s %s\n", c.State, text.Finding(c.Title), printable(text.Finding(c.Detail)))
 		if c.Cure != "" {
-			fmt.Fprintf(a.Out, "%-5s %-22s %s\n", "", "", text.T("cure: %s", c.Cure))
+			fmt.Fprintf(a.Out, "%-5s %-22s %s\n", "", "", text.T("cure: %s", text.Finding(c.Cure)))
 		}
 	}
 }

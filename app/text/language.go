@@ -12,7 +12,7 @@ import (
 // brackets: whatever a window shows without them was forgotten.
 const Pseudo = "pseudo"
 
-//go:embed de.json
+//go:embed *.json
 var files embed.FS
 
 var language struct {

@@ -148,8 +148,8 @@ func (w *wizard) fixes(f steps.Fix) bool {
 
 // finding is one row: colour, name, one sentence, and what can be done.
 func (w *wizard) finding(f steps.Finding) fyne.CanvasObject {
-	name := widget.NewLabelWithStyle(text.T("%s", f.Title), fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
-	detail := words(f.Detail)
+	name := widget.NewLabelWithStyle(text.Finding(f.Title), fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
+	detail := words(text.Finding(f.Detail))
 	rows := container.NewVBox(detail)
 	bad := f.State == hostinfo.Warn || f.State == hostinfo.Fail
 	var act fyne.CanvasObject
@@ -170,7 +170,7 @@ func (w *wizard) finding(f steps.Finding) fyne.CanvasObject {
 		set()
 		act = container.NewVBox(fix)
 	case bad && f.Cure != "":
-		rows.Add(dim(f.Cure))
+		rows.Add(dim(text.Finding(f.Cure)))
 	}
 	return container.NewBorder(nil, nil, container.NewHBox(sign(f.State), container.NewStack(container.NewVBox(name), fixed(140))), container.NewHBox(holder(act), fixed(10)), rows)
 }
@@ -204,7 +204,7 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 	managed := true
 	if i := slices.IndexFunc(w.found, func(f steps.Finding) bool { return f.ID == "service" && f.State != hostinfo.OK }); i >= 0 {
 		managed = false
-		serves = w.found[i].Detail
+		serves = text.Finding(w.found[i].Detail)
 	}
 	// One that nothing would start cannot be chosen.
 	offer := func() {

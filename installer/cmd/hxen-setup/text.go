@@ -79,9 +79,9 @@ func ask(ctx context.Context, s *steps.Setup, c choices) int {
 	}
 	signs := map[hostinfo.State]string{hostinfo.OK: "ok", hostinfo.Info: "  ", hostinfo.Warn: "! ", hostinfo.Fail: "!!"}
 	for _, f := range findings {
-		fmt.Printf("  %s %s: %s\n", signs[f.State], text.T("%s", f.Title), f.Detail)
+		fmt.Printf("  %s %s: %s\n", signs[f.State], text.Finding(f.Title), text.Finding(f.Detail))
 		if f.Fix == "" && f.Cure != "" {
-			fmt.Println("       " + f.Cure)
+			fmt.Println("       " + text.Finding(f.Cure))
 		}
 	}
 	o = steps.Propose(o, findings)
