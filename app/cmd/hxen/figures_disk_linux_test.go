@@ -27,14 +27,16 @@ func TestFiguresGuestDisk(t *testing.T) { besideQEMU(t, "TestBenchDisk", diskIni
 func TestFiguresGuestNet(t *testing.T) { besideQEMU(t, "TestBenchNet", netInitrd) }
 
 func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
-	if os.Getenv("HXEN_BENCH") == "" {
-		t.Skip("only make bench measures")
-	}
-	hvtest.RequireLab(t)
-	files := map[string]string{"bench/initrd": initrd(t), "bin/hxen-netd": build(t, t.TempDir(), "../hxen-netd")}
-	files["bench/slack"] = build(t, t.TempDir(), "./testdata/slack")
-	benchPrograms(t, files)
-	benchGuest(t, files)
+	files := benchFiles(t)
+	files["bench/initrd"], files["bin/hxen-netd"] = initrd(t), build(t, t.TempDir(), "../hxen-netd")
+	benchQEMU(t, files)
+	benchGuest(t, files, benchKernel)
+	sideBySide(t, test, "qemu", files)
+}
+
+// sideBySide runs a test of hxen-worker's in the lab, which does the same here and at
+// a peer's in turns, and tells the medians of what it prints.
+func sideBySide(t *testing.T, test, peer string, files map[string]string) {
 	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute, Icount: true,
 		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/slack /lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
 	console, err := lab.Run(t)
@@ -65,11 +67,11 @@ func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
 		t.Errorf("%s failed in the lab", test)
 	}
 	for what, by := range figures {
-		if len(by["hxen"]) == 0 || len(by["hxen"]) != len(by["qemu"]) {
-			t.Errorf("%s was measured %d times here and %d times on QEMU", what, len(by["hxen"]), len(by["qemu"]))
+		if len(by["hxen"]) == 0 || len(by["hxen"]) != len(by[peer]) {
+			t.Errorf("%s was measured %d times here and %d times at %s", what, len(by["hxen"]), len(by[peer]), peer)
 		}
-		hxen, qemu := middle(by["hxen"]), middle(by["qemu"])
-		t.Logf("%-14s hxen %8.1f, QEMU %8.1f: %.2f (%v; %v)", what, hxen, qemu, hxen/qemu, by["hxen"], by["qemu"])
+		ours, theirs := middle(by["hxen"]), middle(by[peer])
+		t.Logf("%-14s hxen %8.1f, %s %8.1f: %.2f (%v; %v)", what, ours, peer, theirs, ours/theirs, by["hxen"], by[peer])
 	}
 	t.Logf("the lab's console:\n%s", console)
 }
@@ -132,14 +134,23 @@ func netInitrd(t *testing.T) string {
 	return hvtest.PackInitrd(t, stage)
 }
 
-// benchPrograms are the tests of hxen-worker, and QEMU with what it needs.
-func benchPrograms(t *testing.T, files map[string]string) {
-	files["bench/test"] = filepath.Join(t.TempDir(), "test")
+// benchFiles are a lab's that measures: the tests of hxen-worker.
+func benchFiles(t *testing.T) map[string]string {
+	if os.Getenv("HXEN_BENCH") == "" {
+		t.Skip("only make bench measures")
+	}
+	hvtest.RequireLab(t)
+	files := map[string]string{"bench/slack": build(t, t.TempDir(), "./testdata/slack"), "bench/test": filepath.Join(t.TempDir(), "test")}
 	test := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", files["bench/test"], "../hxen-worker")
 	test.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := test.CombinedOutput(); err != nil {
 		t.Fatalf("build the tests of hxen-worker: %v\n%s", err, b)
 	}
+	return files
+}
+
+// benchQEMU adds QEMU with what it needs.
+func benchQEMU(t *testing.T, files map[string]string) {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		t.Fatal(err)
@@ -150,9 +161,9 @@ func benchPrograms(t *testing.T, files map[string]string) {
 	}
 }
 
-// benchGuest is the guest's kernel, and unpacked.
-func benchGuest(t *testing.T, files map[string]string) {
-	kernel := hvtest.KernelFile(t, benchKernel)
+// benchGuest adds the guest's kernel, and unpacked.
+func benchGuest(t *testing.T, files map[string]string, pkg string) {
+	kernel := hvtest.KernelFile(t, pkg)
 	unpacked, _, err := native.OpenKernel(t.Context(), kernel, filepath.Join(hvtest.LabCache(t), "unpacked"), nil)
 	if err != nil {
 		t.Fatal(err)
