@@ -3,6 +3,7 @@ package hvtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -163,8 +164,8 @@ func (l *Live) Heard() string {
 // Say types on the console.
 func (l *Live) Say(text string) {
 	l.t.Helper()
-	if _, err := io.WriteString(l.con, text); err != nil {
-		l.t.Fatalf("write to the console: %v", err)
+	if _, err := io.WriteString(l.con, text); err != nil { // until tells more, if the guest has ended
+		l.until(fmt.Sprintf("a console that takes %q (%v)", text, err), func() bool { return false })
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 )
 
 // OpenKernel opens the guest kernel at path as an ELF file that can be mapped.
 // A compressed kernel is unpacked once into dir, under a name made of its hash,
-// and found there afterwards. The caller closes the file. progress, which may
+// and found there afterwards, without hashing it again while it stays as it is. The caller closes the file. progress, which may
 // be nil, is told the bytes unpacked and their number.
 func OpenKernel(ctx context.Context, path, dir string, progress func(done, total int64)) (*os.File, *Kernel, error) {
 	src, err := os.Open(path)
@@ -38,11 +40,55 @@ func openKernelFile(ctx context.Context, src *os.File, dir string, progress func
 	if !info.Mode().IsRegular() {
 		return nil, nil, errors.New("it is not a plain file")
 	}
-	k, f, err := openKernel(ctx, src, info.Size(), dir, progress)
-	if f == nil && err == nil {
-		f = src
+	note, err := noteOf(src, info, dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read it: %w", err)
 	}
-	return k, f, err
+	if b, err := os.ReadFile(note); err == nil {
+		sum, err := hex.DecodeString(string(b))
+		if err == nil && len(sum) == sha256.Size {
+			if k, f, err := openELF(filepath.Join(dir, hex.EncodeToString(sum)+".elf")); err == nil {
+				return k, f, nil
+			}
+		}
+	}
+	k, f, err := openKernel(ctx, src, info.Size(), dir, progress)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case f == nil:
+		return k, src, nil
+	}
+	// One that was written just now may be written again without another date. Without
+	// the note the next start takes longer.
+	if time.Since(info.ModTime()) > noteAge {
+		_ = os.WriteFile(note, []byte(strings.TrimSuffix(filepath.Base(f.Name()), ".elf")), 0o600)
+	}
+	return k, f, nil
+}
+
+const (
+	noteAge  = 10 * time.Second
+	notePart = 16 << 10
+)
+
+// noteOf names the file in dir that says under which hash the kernel at a path was
+// unpacked: to hash it again takes longer than to start a clone. The kernel is as it
+// was if path, size, date, and its beginning and end are: there are its version and its
+// checksum (x86/boot.rst).
+func noteOf(src *os.File, info os.FileInfo, dir string) (string, error) {
+	path, err := filepath.Abs(src.Name())
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%s %d %d ", path, info.Size(), info.ModTime().UnixNano())
+	for _, off := range []int64{0, max(info.Size()-notePart, 0)} {
+		if _, err := io.Copy(sum, io.NewSectionReader(src, off, notePart)); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, hex.EncodeToString(sum.Sum(nil))+".sum"), nil
 }
 
 // openKernel opens the kernel in src, of size bytes. Without a file it is an ELF

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -129,6 +130,64 @@ func write(t testing.TB, b []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// TestKernelNote: a kernel that stays as it is is hashed once, and one in its place is
+// seen.
+func TestKernelNote(t *testing.T) {
+	note18 := note("Xen\x00", 18, entry8())
+	first, other := tinyELF(64, note18, bytes.Repeat([]byte("code "), 20_000)), tinyELF(64, note18, bytes.Repeat([]byte("more "), 20_000))
+	path, dir := write(t, bzImage(packed(t, first)["gzip"], len(first))), t.TempDir()
+	open := func(want []byte) (name string) {
+		t.Helper()
+		f, _, err := OpenKernel(t.Context(), path, dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if got, _ := io.ReadAll(f); !bytes.Equal(got, want) {
+			t.Errorf("it holds %.40q", got)
+		}
+		return f.Name()
+	}
+	notes := func(want int) string {
+		t.Helper()
+		all, _ := filepath.Glob(filepath.Join(dir, "*.sum"))
+		if len(all) != want {
+			t.Fatalf("notes: %q", all)
+		}
+		return strings.Join(all, "")
+	}
+	open(first)
+	notes(0) // it is too young
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	kept := open(first)
+	// That it is used shows where it leads elsewhere.
+	elsewhere := strings.Repeat("0a", 32)
+	mark := notes(1)
+	if err := os.WriteFile(filepath.Join(dir, elsewhere+".elf"), other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for sum, want := range map[string][]byte{elsewhere: other, strings.Repeat("0b", 32): first, "../../etc/passwd": first, "": first} {
+		if err := os.WriteFile(mark, []byte(sum), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		open(want)
+	}
+	if open(first) != kept {
+		t.Error("it was kept under another name")
+	}
+	if err := os.WriteFile(path, bzImage(packed(t, other)["gzip"], len(other)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	open(other)
+	notes(2)
 }
 
 func TestFormats(t *testing.T) {

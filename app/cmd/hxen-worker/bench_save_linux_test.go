@@ -80,6 +80,11 @@ func TestBenchClone(t *testing.T) {
 	s := guest(kernels(t)[0])
 	s.Memory = 512 * hv.MiB
 	h := testHost(t, s)
+	cache := t.TempDir() // a user's can be written to
+	if err := os.CopyFS(cache, os.DirFS(h.Cache)); err != nil {
+		t.Fatal(err)
+	}
+	h.Cache = cache
 	c, from := s, h
 	for round := range 4 {
 		took := func(who string, f func() *hvtest.Live) *hvtest.Live {
