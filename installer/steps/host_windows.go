@@ -53,7 +53,7 @@ func Serves(scope plan.Scope) bool { return scope == plan.System }
 
 // AccelOption is what plan.Options.KVM is called here, and what it does.
 func AccelOption() (name, what string) {
-	return text.T("Switch on Windows' hypervisor"), text.T("The Windows Hypervisor Platform; Windows may have to be restarted.")
+	return text.T("Windows' hypervisor"), text.T("Switches the Windows Hypervisor Platform on; Windows may have to be restarted.")
 }
 
 // accelFix: DISM can switch on the platform where it is missing.
@@ -94,13 +94,13 @@ func (s *Setup) desktopSteps(p plan.Plan, _ *tree, admin bool) []part {
 	start := s.Host.at(programs(p.Scope))
 	menu := &menus{tree: s.tree(start), file: filepath.Join(start, "HXEN.lnk")}
 	types := &registered{id: "types", title: text.T("Offering HXEN for disk images"), detail: text.T("\"Open with\" of .iso, .qcow2, .xva and .ova offers HXEN; what opens them now stays as it is"),
-		optional: true, reg: reg, owns: ownsType, after: tellAssociations}
+		optional: true, reg: reg, owns: ownsType, under: strings.TrimSuffix(classesKey, `\`), after: tellAssociations}
 	if p.Has(plan.Window) {
 		menu.target = filepath.Join(p.Prefix, desktopPath)
 		types.want = fileTypes(menu.target)
 	}
 	entry := &registered{id: "entry", title: text.T("Adding HXEN to Windows' list of apps"), detail: text.T("there it can be repaired and removed"),
-		reg: reg, want: s.entry(p), owns: func(key string) bool { return key == uninstallKey }}
+		reg: reg, want: s.entry(p), owns: func(key string) bool { return key == uninstallKey }, under: uninstallKey}
 	return []part{{menu, admin}, {types, admin}, {&searchPath{reg: reg, key: environment, dir: p.Prefix}, admin}, {entry, admin}}
 }
 

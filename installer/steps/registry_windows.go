@@ -179,6 +179,7 @@ type registered struct {
 	reg               *hive
 	want              []value
 	owns              func(key string) bool // keys that this step may write to, whatever a journal says
+	under             string                // they lie below this one, which it may have to make, too
 	after             func()                // tells those who have read the old values; may be nil
 }
 
@@ -286,7 +287,7 @@ func (r *registered) Apply(_ context.Context, s *plan.Session) error {
 	}
 	if len(gone) > 0 { // and what held them
 		for _, a := range slices.Backward(s.Stands()) {
-			if a.Kind == kindKey && r.owns(a.Name) {
+			if a.Kind == kindKey && r.made(a.Name) {
 				if err := r.reg.drop(a.Name); err != nil {
 					return err
 				}
@@ -301,6 +302,11 @@ func (r *registered) tell() {
 	if r.after != nil {
 		r.after()
 	}
+}
+
+// made reports whether this step may have made a key.
+func (r *registered) made(key string) bool {
+	return r.owns(key) || strings.HasPrefix(r.under+`\`, key+`\`)
 }
 
 // missing lists the keys that have to be made, outermost first.
@@ -335,7 +341,7 @@ func (r *registered) Undo(_ context.Context, s *plan.Session, a plan.Act) error 
 		defer r.tell() // this one is the last
 	}
 	switch {
-	case a.Kind == kindKey && r.owns(a.Name):
+	case a.Kind == kindKey && r.made(a.Name):
 		return r.reg.drop(a.Name)
 	case a.Kind != kindValue || len(a.Args) < 2 || !r.owns(a.Args[0]):
 		return nil

@@ -27,9 +27,6 @@ type computer struct {
 	last   string // where it was killed
 }
 
-// killed is what a kill looks like from inside: nothing runs any more.
-type killed struct{}
-
 func newComputer(t *testing.T) *computer {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "computer")
@@ -175,32 +172,8 @@ func (c *computer) files() map[string]string {
 	return all
 }
 
-func show(m map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, k+" = "+m[k])
-	}
-	return strings.Join(out, "\n")
-}
-
-// compare lists what is not the same.
-func compare(want, got map[string]string) string {
-	var out []string
-	for k, v := range want {
-		if got[k] != v {
-			out = append(out, fmt.Sprintf("%s is %q, not %q", k, got[k], v))
-		}
-	}
-	for k, v := range got {
-		if _, ok := want[k]; !ok {
-			out = append(out, fmt.Sprintf("%s is left: %q", k, v))
-		}
-	}
-	slices.Sort(out)
-	return strings.Join(out, "\n")
-}
-
-func withoutPackages(m map[string]string) map[string]string {
+// staying is what removing leaves behind.
+func staying(m map[string]string) map[string]string {
 	maps.DeleteFunc(m, func(k, _ string) bool { return strings.HasPrefix(k, "packages/") })
 	return m
 }
@@ -213,62 +186,12 @@ var (
 // TestSetupKilledEverywhere kills installing, upgrading and removing with every
 // step there is - files, menus, packages, KVM's group and rule, the service - at
 // each write of the journal, each change to a file, and before and after each
-// program that is run. The next run ends in the old or the new state.
+// program that is run.
 func TestSetupKilledEverywhere(t *testing.T) {
 	t.Setenv("HXEN_HOME", t.TempDir())
 	p1, _ := makePayload(t, "1", 1, setup1)
 	p2, _ := makePayload(t, "2", 2, setup2)
-	none := withoutPackages(newComputer(t).files())
-	after := func(ps ...*Payload) map[string]string {
-		c := newComputer(t)
-		for _, p := range ps {
-			if r, _ := c.do(plan.Install, p); !r.OK {
-				t.Fatal(r.Error)
-			}
-		}
-		return c.files()
-	}
-	one, two := after(p1), after(p1, p2)
-	t.Logf("installed:\n%s", show(two))
-	type call struct {
-		action  plan.Action
-		payload *Payload
-		want    map[string]string
-	}
-	install1, install2, remove := call{plan.Install, p1, one}, call{plan.Install, p2, two}, call{plan.Uninstall, p1, none}
-	total := 0
-	for _, c := range []struct {
-		what   string
-		before []call
-		killed call
-	}{{"installing", nil, install1}, {"upgrading", []call{install1}, install2}, {"removing", []call{install1, install2}, remove}} {
-		kills := 0
-		for _, next := range []call{install2, remove, c.killed} {
-			for kill := 1; ; kill++ {
-				m := newComputer(t)
-				for _, b := range c.before {
-					m.do(b.action, b.payload)
-				}
-				m.points, m.kill = 0, kill
-				if _, ended := m.do(c.killed.action, c.killed.payload); ended {
-					break
-				}
-				kills++
-				m.kill = 0
-				r, _ := m.do(next.action, next.payload)
-				got := m.files()
-				if next.action == plan.Uninstall {
-					got = withoutPackages(got)
-				}
-				if d := compare(next.want, got); !r.OK || d != "" {
-					t.Fatalf("%s killed at %d, %s, then %s of %s: %+v\n%s", c.what, kill, m.last, next.action, next.payload.Version, r, d)
-				}
-			}
-		}
-		t.Logf("%s: %d kills", c.what, kills)
-		total += kills
-	}
-	if total < 250 {
+	if total := killEverywhere(t, p1, p2, 1); total < 250 {
 		t.Errorf("only %d kills", total)
 	}
 }

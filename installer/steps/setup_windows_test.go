@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,9 +30,6 @@ type computer struct {
 	pl     plan.Plan
 	comps  []plan.Component
 }
-
-// killed is what a kill looks like from inside: nothing runs any more.
-type killed struct{}
 
 const path0 = `C:\Windows\system32;%SystemRoot%\x;` // as people leave it
 
@@ -161,8 +157,8 @@ func (c *computer) do(action plan.Action, p *Payload) (r plan.Result, ended bool
 	return s.run(context.Background(), pl, nil), true
 }
 
-// all is all there is: files, shortcuts by what they lead to, and the registry.
-func (c *computer) all() map[string]string {
+// files is all there is: files, shortcuts by what they lead to, and the registry.
+func (c *computer) files() map[string]string {
 	all := map[string]string{}
 	filepath.Walk(c.dir, func(path string, st os.FileInfo, err error) error {
 		if err != nil {
@@ -212,31 +208,6 @@ func (c *computer) values(all map[string]string, key string) {
 	}
 }
 
-func show(m map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, k+" = "+m[k])
-	}
-	return strings.Join(out, "\n")
-}
-
-// compare lists what is not the same.
-func compare(want, got map[string]string) string {
-	var out []string
-	for k, v := range want {
-		if got[k] != v {
-			out = append(out, fmt.Sprintf("%s is %q, not %q", k, got[k], v))
-		}
-	}
-	for k, v := range got {
-		if _, ok := want[k]; !ok {
-			out = append(out, fmt.Sprintf("%s is left: %q", k, v))
-		}
-	}
-	slices.Sort(out)
-	return strings.Join(out, "\n")
-}
-
 var (
 	setup1 = map[string]string{"hxen.exe": "program 1", "hxen-desktop.exe": "window 1", "old.txt": "of 1"}
 	setup2 = map[string]string{"hxen.exe": "program two", "hxen-desktop.exe": "window two", "new.txt": "of 2"}
@@ -249,7 +220,8 @@ func carried(t *testing.T, version string, stamp int64, content map[string]strin
 	return p
 }
 
-func platform(m map[string]string) map[string]string {
+// staying is what removing leaves behind.
+func staying(m map[string]string) map[string]string {
 	delete(m, `windows\system32\WinHvPlatform.dll`)
 	return m
 }
@@ -260,12 +232,12 @@ func TestWindowsSteps(t *testing.T) {
 	t.Setenv("HXEN_HOME", t.TempDir())
 	p1, p2 := carried(t, "1", 1, setup1), carried(t, "2", 2, setup2)
 	c := newComputer(t)
-	before := c.all()
+	before := c.files()
 	r, _ := c.do(plan.Install, p1)
 	if !r.OK || !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "Restart the computer") }) {
 		t.Fatalf("%+v", r)
 	}
-	one := c.all()
+	one := c.files()
 	t.Logf("installed:\n%s", show(one))
 	prefix := strings.TrimPrefix(c.pl.Prefix, c.dir)
 	uninstall := "HKLM:" + uninstallKey + `\`
@@ -286,17 +258,17 @@ func TestWindowsSteps(t *testing.T) {
 		}
 	}
 	// Again, which changes nothing; a newer one, and one without the window.
-	if r, _ := c.do(plan.Install, p1); !r.OK || compare(one, c.all()) != "" {
-		t.Errorf("%+v\n%s", r, compare(one, c.all()))
+	if r, _ := c.do(plan.Install, p1); !r.OK || compare(one, c.files()) != "" {
+		t.Errorf("%+v\n%s", r, compare(one, c.files()))
 	}
-	if r, _ := c.do(plan.Install, p2); !r.OK || c.all()[uninstall+"DisplayVersion"] != "s:2" {
+	if r, _ := c.do(plan.Install, p2); !r.OK || c.files()[uninstall+"DisplayVersion"] != "s:2" {
 		t.Errorf("%+v", r)
 	}
 	c.comps = []plan.Component{plan.Command}
 	if r, _ := c.do(plan.Install, p2); !r.OK {
 		t.Errorf("%+v", r)
 	}
-	for k := range c.all() {
+	for k := range c.files() {
 		if strings.Contains(k, "HXEN.") {
 			t.Errorf("without the window: %s", k)
 		}
@@ -307,7 +279,7 @@ func TestWindowsSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, _ = c.do(plan.Uninstall, p2)
-	after := platform(c.all())
+	after := staying(c.files())
 	if got := after[`HKLM:`+environmentAll+`\Path`]; got != "x:"+path0+`C:\other` {
 		t.Errorf("PATH is %q", got)
 	}
@@ -326,10 +298,10 @@ func TestWindowsFailing(t *testing.T) {
 	t.Setenv("HXEN_HOME", t.TempDir())
 	p1 := carried(t, "1", 1, setup1)
 	c := newComputer(t)
-	before := c.all()
+	before := c.files()
 	c.fail = "hxen.exe"
-	if r, _ := c.do(plan.Install, p1); r.OK || !r.Undone || compare(before, c.all()) != "" {
-		t.Errorf("%+v\n%s", r, compare(before, c.all()))
+	if r, _ := c.do(plan.Install, p1); r.OK || !r.Undone || compare(before, c.files()) != "" {
+		t.Errorf("%+v\n%s", r, compare(before, c.files()))
 	}
 	c.fail = "dism.exe"
 	if r, _ := c.do(plan.Install, p1); !r.OK || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "does not want to") {
@@ -346,14 +318,14 @@ func TestWindowsForeign(t *testing.T) {
 	if err := writeShortcut(link, `C:\windows\notepad.exe`, "mine"); err != nil {
 		t.Fatal(err)
 	}
-	before := c.all()
+	before := c.files()
 	if r, _ := c.do(plan.Install, p1); !r.OK || !strings.Contains(strings.Join(r.Notes, " "), "is there already") {
 		t.Errorf("%+v", r)
 	}
 	if r, _ := c.do(plan.Uninstall, p1); !r.OK {
 		t.Errorf("%+v", r)
 	}
-	if d := compare(before, platform(c.all())); d != "" {
+	if d := compare(before, staying(c.files())); d != "" {
 		t.Error(d)
 	}
 }
@@ -436,65 +408,14 @@ func TestWindowsRuns(t *testing.T) {
 
 // TestWindowsKilledEverywhere kills installing, upgrading and removing at each
 // write of the journal, each change to a file, to the registry and to a shortcut,
-// and around each program that is run; the next run ends in the old or the new
-// state. Some of the kills, all with HXEN_LONG=1.
+// and around each program that is run. Some of the kills, all with HXEN_LONG=1.
 func TestWindowsKilledEverywhere(t *testing.T) {
 	t.Setenv("HXEN_HOME", t.TempDir())
-	p1, p2 := carried(t, "1", 1, setup1), carried(t, "2", 2, setup2)
-	none := newComputer(t).all()
-	after := func(ps ...*Payload) map[string]string {
-		c := newComputer(t)
-		for _, p := range ps {
-			if r, _ := c.do(plan.Install, p); !r.OK {
-				t.Fatal(r.Error)
-			}
-		}
-		return c.all()
-	}
-	one, two := after(p1), after(p1, p2)
-	type call struct {
-		action  plan.Action
-		payload *Payload
-		want    map[string]string
-	}
 	stride := 11
 	if os.Getenv("HXEN_LONG") != "" {
 		stride = 1
 	}
-	install1, install2, remove := call{plan.Install, p1, one}, call{plan.Install, p2, two}, call{plan.Uninstall, p1, none}
-	total := 0
-	for _, c := range []struct {
-		what   string
-		before []call
-		killed call
-	}{{"installing", nil, install1}, {"upgrading", []call{install1}, install2}, {"removing", []call{install1, install2}, remove}} {
-		kills := 0
-		for i, next := range []call{install2, remove, c.killed} {
-			for kill := 1 + i; ; kill += stride {
-				m := newComputer(t)
-				for _, b := range c.before {
-					m.do(b.action, b.payload)
-				}
-				m.points, m.kill = 0, kill
-				if _, ended := m.do(c.killed.action, c.killed.payload); ended {
-					break
-				}
-				kills++
-				m.kill = 0
-				r, _ := m.do(next.action, next.payload)
-				got := m.all()
-				if next.action == plan.Uninstall {
-					got = platform(got)
-				}
-				if d := compare(next.want, got); !r.OK || d != "" {
-					t.Fatalf("%s killed at %d, %s, then %s of %s: %+v\n%s", c.what, kill, m.last, next.action, next.payload.Version, r, d)
-				}
-			}
-		}
-		t.Logf("%s: %d kills", c.what, kills)
-		total += kills
-	}
-	if total < 30 {
+	if total := killEverywhere(t, carried(t, "1", 1, setup1), carried(t, "2", 2, setup2), stride); total < 30 {
 		t.Errorf("only %d kills", total)
 	}
 }

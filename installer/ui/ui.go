@@ -10,6 +10,8 @@ package ui
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
@@ -75,6 +77,11 @@ func Run(ctx context.Context, o Options) int {
 	w := newWizard(ctx, a, o)
 	w.win.CenterOnScreen()
 	w.win.ShowAndRun()
+	// Fyne makes a folder for what a program wants to keep. This one keeps nothing.
+	kept := a.Storage().RootURI().Path()
+	if os.Remove(kept) == nil {
+		os.Remove(filepath.Dir(kept)) // if no other program has one
+	}
 	return w.code()
 }
 

@@ -60,6 +60,7 @@ func newWine(t *testing.T) *wine {
 		}
 	})
 	w.run(0, "cmd", "/c", "mkdir", `C:\downloads`)
+	w.run(0, "reg", "add", `HKCU\Software\Wine`, "/v", "Version", "/d", "win10", "/f")
 	return w
 }
 
@@ -165,7 +166,9 @@ func fromUTF16(b []byte) string {
 }
 
 // restless is what a Windows changes by itself while its programs run.
-var restless = regexp.MustCompile(`(?i)^users\\?/[^/]*/(temp|appdata/(local/temp|roaming/fyne))|^windows/temp|^users/[^/]*/appdata/(local|roaming)$|Explorer\\|\\Wine\\|PendingFileRename|Volatile Environment|\\Fyne|HARDWARE|ActiveComputerName|\\Enum\\|DeviceClasses|\\Video\\|MenuOrder|ComDlg32|Shell Extensions|\\Internet Settings|CurrentVersion\\Ext|\\hxen\]|EventLog\\Application`)
+var restless = regexp.MustCompile(`(?i)^users/[^/]*/temp|^windows/temp|\\ServiceCurrent\]|` +
+	// and what is the user's, and stays: guests, and what the window keeps
+	`^users/[^/]*/appdata/local/(hxen|fyne$|fyne/io\.github)`)
 
 func (w *wine) settled(before map[string]string, what string) {
 	w.t.Helper()
