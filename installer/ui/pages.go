@@ -175,6 +175,15 @@ func (w *wizard) finding(f steps.Finding) fyne.CanvasObject {
 	return container.NewBorder(nil, nil, container.NewHBox(sign(f.State), container.NewStack(container.NewVBox(name), fixed(140))), container.NewHBox(holder(act), fixed(10)), rows)
 }
 
+// byHand says how QEMU is installed where this setup has no package manager for it.
+func (w *wizard) byHand() (cure string, ok bool) {
+	i := slices.IndexFunc(w.found, func(f steps.Finding) bool { return f.ID == "qemu" && f.State == hostinfo.Fail && f.Fix == "" })
+	if i < 0 {
+		return "", false
+	}
+	return text.Finding(w.found[i].Cure), true
+}
+
 // holder is an object or nothing.
 func holder(o fyne.CanvasObject) fyne.CanvasObject {
 	if o == nil {
@@ -195,6 +204,11 @@ func (w *wizard) choosePage() fyne.CanvasObject {
 		box.SetChecked(o.Has(c))
 		if c == plan.Command {
 			box.Disable()
+		}
+		if cure, ok := w.byHand(); ok && c == plan.QEMU {
+			box.SetChecked(false)
+			box.Disable()
+			what = text.T("Install it yourself: %s", cure)
 		}
 		return container.NewBorder(nil, nil, container.NewStack(box, fixed(190)), nil, dim(what))
 	}

@@ -110,6 +110,15 @@ func (w *wine) pages(photo string, titles ...string) {
 	}
 }
 
+// glimpse takes a picture of what does not stay, for people to look at.
+func (w *wine) glimpse(name string) {
+	if dir := os.Getenv(photosVar); dir != "" {
+		cmd := exec.Command("import", "-window", "root", filepath.Join(dir, name+".png"))
+		cmd.Env = w.env
+		_ = cmd.Run()
+	}
+}
+
 // state is what a Windows consists of: files by their path, and the registry's
 // values and keys.
 func (w *wine) state() map[string]string {
@@ -210,6 +219,7 @@ func TestWineSetup(t *testing.T) {
 	w.start(setup)
 	w.pages("install", "Set up HXEN", "This computer", "What and where", "What will be done")
 	w.keys("Return")
+	w.glimpse("wine-install-progress")
 	w.pages("install", "HXEN is installed")
 	w.keys("Tab", "Escape")
 	if err := w.end(); err != nil {
