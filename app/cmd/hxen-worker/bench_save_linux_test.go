@@ -28,7 +28,7 @@ func TestBenchSave(t *testing.T) {
 	}
 	s := guest(kernels(t)[0])
 	s.Memory = hv.GiB
-	h := testHost(t, s)
+	h := userHost(t, s)
 	dir := t.TempDir() // in memory
 	file, copied := filepath.Join(dir, "guest.save"), filepath.Join(dir, "copy")
 	l := boot(t, s, h)
@@ -79,12 +79,7 @@ func TestBenchClone(t *testing.T) {
 	}
 	s := guest(kernels(t)[0])
 	s.Memory = 512 * hv.MiB
-	h := testHost(t, s)
-	cache := t.TempDir() // a user's can be written to
-	if err := os.CopyFS(cache, os.DirFS(h.Cache)); err != nil {
-		t.Fatal(err)
-	}
-	h.Cache = cache
+	h := userHost(t, s)
 	c, from := s, h
 	for round := range 4 {
 		took := func(who string, f func() *hvtest.Live) *hvtest.Live {
@@ -102,6 +97,18 @@ func TestBenchClone(t *testing.T) {
 		c.UUID, c.Name = cloneID(round), "clone"
 		took("hxen", func() *hvtest.Live { return launched(t, c, from) }).End()
 	}
+}
+
+// userHost is testHost with a cache that can be written to, as a user's can.
+func userHost(t *testing.T, s hv.Spec) hv.Host {
+	t.Helper()
+	h := testHost(t, s)
+	cache := t.TempDir()
+	if err := os.CopyFS(cache, os.DirFS(h.Cache)); err != nil {
+		t.Fatal(err)
+	}
+	h.Cache = cache
+	return h
 }
 
 // stored is how many bytes a file takes: its holes take none.
