@@ -4,6 +4,7 @@
 //
 //	Listen(path) (net.Listener, error)    serve; ErrInUse if somebody does already
 //	Dial(ctx, path) (net.Conn, error)     connect, and check who answers
+//	DialCaller(ctx, path)                 the same for an administrator's helper
 //	Peer(conn) (PeerInfo, error)          who is at the other end, told by the kernel
 //	Allowed(peer) error                   the same user or the administrator, or why not
 //	EnsureDir(dir) error                  make or verify the private folder of sockets
@@ -54,6 +55,17 @@ func Listen(path string) (net.Listener, error) {
 // fs.ErrNotExist or ECONNREFUSED in the chain; see Absent.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	c, err := dial(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// DialCaller is Dial for a helper that runs as administrator and calls back who
+// had it started: on Windows that may be another user, who is judged by what is
+// asked for.
+func DialCaller(ctx context.Context, path string) (net.Conn, error) {
+	c, err := dialCaller(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
 	}

@@ -98,6 +98,9 @@ func removeStale(path string) error {
 	}
 }
 
+// dialCaller: root may reach any user's server as it is.
+func dialCaller(ctx context.Context, path string) (net.Conn, error) { return dial(ctx, path) }
+
 func dial(ctx context.Context, path string) (net.Conn, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path has %d bytes, a socket's may have %d", len(path), maxPath)

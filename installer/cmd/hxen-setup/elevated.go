@@ -21,7 +21,7 @@ func elevated(ctx context.Context, s *steps.Setup, socket string) int {
 	var in io.Reader = os.Stdin
 	var out io.Writer = os.Stdout
 	if socket != "" {
-		c, err := localsock.Dial(ctx, socket)
+		c, err := localsock.DialCaller(ctx, socket)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "hxen-setup:", err)
 			return exitFailed
