@@ -108,8 +108,7 @@ func longLab(t *testing.T, tests string) {
 		files["bin/"+p] = program(t, "./app/cmd/"+p)
 	}
 	addGuest(t, files, "0-own", kernel)
-	// Hours are more than QEMU's SVM stands with two processors, see boot in lab.go.
-	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour, Single: true}, Binaries: []hvtest.LabBinary{
+	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour}, Binaries: []hvtest.LabBinary{
 		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", cmp.Or(os.Getenv("HXEN_LAB_RUN"), tests)}, Timeout: 4 * time.Hour},
 	}}.Run(t)
 }
