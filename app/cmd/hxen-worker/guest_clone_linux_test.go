@@ -29,7 +29,7 @@ const writes = `w=0; while :; do w=$((w+1)); s=$((w%8*16)); dd if=/dev/urandom o
 // has clones of it go on, all at once: each as another guest, with nothing lost.
 // TestClones has more of them.
 func TestGuestClones(t *testing.T) {
-	longOnly(t) // not run in the lab yet
+	longOnly(t) // minutes
 	clones(t, 5, 5)
 }
 
@@ -132,8 +132,11 @@ func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 	if got := l.Run("cat /sys/hypervisor/uuid"); got != uuid {
 		t.Errorf("the clone is %s, want %s", got, uuid)
 	}
+	began := time.Now()
 	l.Run(await("ip link show eth0 | grep -q " + mac))
+	card := time.Since(began)
 	l.Run("udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 2>&1")
+	t.Logf("the clone's card after %v, its address after %v", card.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	l.Run(fmt.Sprintf("while read i h </tmp/at; [ $i -le %d ]; do sleep 0.1; done", n))
 	wrote := l.Run("cat /tmp/wrote")
 	l.Run("while [ $(cat /tmp/wrote) -le " + wrote + " ]; do sleep 0.1; done")
@@ -145,14 +148,14 @@ func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 // TestGuestIdleClones tells what clones of a guest that does nothing take: time, and
 // memory that they do not share.
 func TestGuestIdleClones(t *testing.T) {
-	longOnly(t) // not run in the lab yet
+	longOnly(t) // minutes
 	n := 20
 	if testing.Short() {
 		n = 3
 	}
 	s := guest(kernels(t)[0])
 	s.Memory = 512 * hv.MiB
-	h := testHost(t, s)
+	h := userHost(t, s)
 	began := time.Now()
 	l := boot(t, s, h)
 	cold := time.Since(began)
