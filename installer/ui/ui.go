@@ -57,6 +57,9 @@ const (
 	exitCanceled = 130
 )
 
+// appID names the wizard to Fyne.
+const appID = "hxen-setup"
+
 // page is a page of the wizard.
 type page int
 
@@ -72,17 +75,24 @@ const (
 
 // Run shows the wizard until it is closed and returns the program's exit code.
 func Run(ctx context.Context, o Options) int {
-	a := app.NewWithID("hxen-setup")
+	a := app.NewWithID(appID)
 	a.Settings().SetTheme(look{theme.DefaultTheme()})
 	w := newWizard(ctx, a, o)
 	w.win.CenterOnScreen()
 	w.win.ShowAndRun()
-	// Fyne makes a folder for what a program wants to keep. This one keeps nothing.
-	kept := a.Storage().RootURI().Path()
-	if os.Remove(kept) == nil {
-		os.Remove(filepath.Dir(kept)) // if no other program has one
-	}
+	forget()
 	return w.code()
+}
+
+// forget removes what Fyne keeps for a program: this one wants nothing of it again.
+func forget() {
+	for _, place := range []func() (string, error){os.UserConfigDir, os.UserCacheDir} {
+		if dir, err := place(); err == nil {
+			kept := filepath.Join(dir, "fyne", appID)
+			os.RemoveAll(kept)
+			os.Remove(filepath.Dir(kept)) // if no other program has one
+		}
+	}
 }
 
 // wizard is the window. All of it belongs to Fyne's goroutine.
