@@ -353,7 +353,8 @@ func TestWineScreen(t *testing.T) {
 			cmd = exec.Command("go", "build", "-o", bin+"/", program)
 		}
 		cmd.Dir = "../../.."
-		cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED="+cgo, "CC=x86_64-w64-mingw32-gcc")
+		cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED="+cgo, "CC=x86_64-w64-mingw32-gcc",
+			"GOFLAGS=-trimpath -buildvcs=false") // as the setup is built, which has compiled the toolkit
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", program, err, out)
 		}
