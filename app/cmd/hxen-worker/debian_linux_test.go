@@ -74,10 +74,7 @@ func shell(l *hvtest.Live, command string) string {
 }
 
 // release is the running kernel's; it may have said something itself before.
-func release(l *hvtest.Live) string {
-	out := shell(l, "uname -r")
-	return strings.TrimSpace(out[strings.LastIndexByte(out, '\n')+1:])
-}
+func release(l *hvtest.Live) string { return lastLine(shell(l, "uname -r")) }
 
 // TestDebianBoots: the disk boots by itself, and once another kernel was installed
 // by the distribution's own means, that one.

@@ -170,8 +170,15 @@ func (e *elsewhere) save() {
 // before.
 const chain = `i=0; h=x; while :; do i=$((i+1)); h=$(echo "$h $i" | sha256sum | cut -c1-16); echo "$i $h" >/tmp/at.new; mv /tmp/at.new /tmp/at; done &`
 
-// complaints are a kernel's. At its start it has some about what a PVH guest lacks.
-const complaints = `dmesg -r | grep '^<[0-3]>' || :`
+// complaints are a kernel's. At its start it has some about what a PVH guest lacks, and
+// on a slow computer of processes that do not freeze in 20 seconds: it is saved all the
+// same.
+const complaints = `dmesg -r | grep '^<[0-3]>' | grep -v -e 'Freezing of tasks' -e do_suspend || :`
+
+// lastLine is what a command printed, without what the kernel said before.
+func lastLine(out string) string {
+	return strings.TrimSpace(out[strings.LastIndexByte(out, '\n')+1:])
+}
 
 func chainSum(n int) string {
 	h := "x"
@@ -209,7 +216,7 @@ func saves(t *testing.T, rounds int) {
 		e = startElsewhere(t, c)
 		var n int
 		var sum string
-		if at := e.run("cat /tmp/at"); !parse(at, &n, &sum) || n < last || sum != chainSum(n) {
+		if at := lastLine(e.run("cat /tmp/at")); !parse(at, &n, &sum) || n < last || sum != chainSum(n) {
 			t.Fatalf("round %d: the guest is at %q, and was at %d", round, at, last)
 		}
 		last = n
@@ -230,7 +237,7 @@ func saves(t *testing.T, rounds int) {
 func (e *elsewhere) behind() int64 {
 	e.t.Helper()
 	before := time.Now().Unix()
-	date, err := strconv.ParseInt(e.run("date +%s"), 10, 64)
+	date, err := strconv.ParseInt(lastLine(e.run("date +%s")), 10, 64)
 	if err != nil {
 		e.t.Fatalf("the guest's date: %v", err)
 	}
