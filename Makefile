@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build programs cross lint test suite test-windows test-e2e test-boot test-faults bench clean dist test-guest test-save test-setup test-whp setup-build setup-run setup-test setup-windows setup-whp setup-bench setup-dist
+.PHONY: help run build programs cross lint test suite test-windows test-e2e test-boot test-faults fuzz bench clean dist test-guest test-save test-setup test-whp setup-build setup-run setup-test setup-windows setup-whp setup-bench setup-dist
 
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
@@ -95,6 +95,13 @@ test-setup: setup-test ## the setup, wizard and packages on scratch computers: i
 
 test-save: setup-test ## 500 times: save a pvh guest that computes, end its process, go on in another; 100 clones (hours)
 	HXEN_REQUIRE=$${HXEN_REQUIRE-lab} HXEN_LONG=1 go test -count=1 -v -timeout 250m -run '^Test(Saves|Clones)$$' ./hv/hvtest
+
+# Go else takes most of the time to make one input shorter.
+fuzz: setup-test ## every fuzzer for TIME (10m each); what falls is kept beside the test as a seed
+	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's,^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9]+).*,\1 \2,' | while read -r package name; do \
+		echo "$$package $$name"; \
+		go test "./$$package" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(or $(TIME),10m) -fuzzminimizetime 10x </dev/null || exit 1; \
+	done
 
 bench: setup-bench programs ## the figures in README.md, measured side by side
 	HXEN_BENCH=1 go test -count=1 -v -timeout 90m -run '^TestFigures' ./app/cmd/hxen
