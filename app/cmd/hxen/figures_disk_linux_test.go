@@ -21,18 +21,22 @@ const benchKernel = "linux-image-cloud-amd64"
 // TestFiguresGuestDisk has one lab run the same guest on both in turns, and tells
 // the medians.
 func TestFiguresGuestDisk(t *testing.T) {
-	besideQEMU(t, "TestBenchDisk", diskInitrd, emptyDisk(t))
+	besideQEMU(t, "TestBenchDisk", diskInitrd, emptyDisk)
 }
 
 // TestFiguresGuestNet does so for a file that the guest fetches and sends over HTTP,
 // in MB/s.
 func TestFiguresGuestNet(t *testing.T) { besideQEMU(t, "TestBenchNet", netInitrd) }
 
-func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string, disks ...string) {
+func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string, makeDisks ...func(*testing.T) string) {
 	files := benchFiles(t)
 	files["bench/initrd"], files["bin/hxen-netd"] = initrd(t), build(t, t.TempDir(), "../hxen-netd")
 	benchQEMU(t, files)
 	benchGuest(t, files, benchKernel)
+	var disks []string
+	for _, make := range makeDisks {
+		disks = append(disks, make(t))
+	}
 	sideBySide(t, test, "qemu", files, disks...)
 }
 
