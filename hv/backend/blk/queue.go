@@ -33,8 +33,8 @@ const (
 	maxNowBytes = 64 << 10
 	// gather is how long fewer requests wait than an event was asked for, and tryAgain
 	// how many events there are until it is asked for several once more.
-	gather   = 100 * time.Microsecond
-	tryAgain = 256
+	gather   = 250 * time.Microsecond
+	tryAgain = 512
 )
 
 // queue serves one front end. Fields without a word on them belong to whoever
@@ -302,7 +302,7 @@ func (q *queue) came(n int) {
 	switch {
 	case n == 0: // a worker has finished something
 	case n < q.asked: // the guest had no more
-		q.asked, q.till = max(n/2, 1), tryAgain
+		q.asked, q.till = max(n-(n+3)/4, 1), tryAgain
 	case q.till > 0:
 		q.till--
 	default:
