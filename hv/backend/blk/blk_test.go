@@ -449,9 +449,12 @@ func TestNow(t *testing.T) {
 	r.connect(0, false)
 	r.device.Do(func() {}) // Connect's own Wake is over, or comes to nothing
 	p := r.pages(2)
-	answered := func() bool {
+	answered := func() (n int) {
 		var a xenabi.BlkifResponse
-		return r.ring.Take(xenabi.Bytes(&a)) && a.Status == 0
+		for r.ring.Take(xenabi.Bytes(&a)) && a.Status == 0 {
+			n++
+		}
+		return n
 	}
 	page := make([]byte, 4096)
 	img.set(func() { img.prompt = true })
@@ -460,7 +463,7 @@ func TestNow(t *testing.T) {
 		before := img.prompts
 		r.put(xenabi.BLKIF_OP_READ, uint64(i*16), whole(p), false)
 		r.put(xenabi.BLKIF_OP_WRITE, uint64(1024+i*16), whole(p), false)
-		if r.push(); !answered() || !answered() || img.prompts != before+2 {
+		if r.push(); answered() != 2 || img.prompts != before+2 {
 			t.Fatal("a transfer that need not wait was left to the device's goroutine")
 		}
 		if r.Read(p[1].gfn<<12, page); !bytes.Equal(page, content[i*8192+4096:][:4096]) {
@@ -489,7 +492,7 @@ func TestNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.put(xenabi.BLKIF_OP_READ, 0, whole(p), false)
-	if r.push(); answered() {
+	if r.push(); answered() > 0 {
 		t.Error("a device that was held has answered")
 	}
 	release()
