@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenstore"
@@ -20,7 +19,6 @@ type Link struct {
 	device   *Device
 	mappings []*xen.Mapping
 	channels []*xen.Channel
-	timers   []accel.Timer
 }
 
 // newLink takes what the front end has published, as of one moment.
@@ -93,29 +91,18 @@ func (l *Link) Pages(gfns ...uint64) (*xen.Mapping, error) {
 	return m, nil
 }
 
-// Channel binds the front end's event channel: notify is called for its events, on a
-// goroutine of its own. With nil the driver works then.
+// Channel binds the front end's event channel: notify, or with nil the device's
+// Wake, is called for each event, on a thread that must not wait.
 func (l *Link) Channel(port uint32, notify func()) (*xen.Channel, error) {
-	d, now := l.device, (func() bool)(nil)
 	if notify == nil {
-		notify = d.event
-		if p, ok := d.driver.(Prompt); ok {
-			now = func() bool { return d.eventNow(p) }
-		}
+		notify = l.device.Wake
 	}
-	ch, err := d.guest.Domain.Connect(port, now, notify)
+	ch, err := l.device.guest.Domain.Connect(port, notify)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrontEnd, err)
 	}
 	l.channels = append(l.channels, ch)
 	return ch, nil
-}
-
-// Timer has the driver work when it is due.
-func (l *Link) Timer() accel.Timer {
-	t := l.device.guest.Domain.NewTimer(l.device.event)
-	l.timers = append(l.timers, t)
-	return t
 }
 
 // Grant is the page behind a grant, for one request.
@@ -139,8 +126,5 @@ func (l *Link) close() {
 	}
 	for _, ch := range l.channels {
 		ch.Close()
-	}
-	for _, t := range l.timers {
-		t.Close()
 	}
 }
