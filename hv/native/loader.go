@@ -15,8 +15,9 @@ import (
 
 // OpenKernel opens the guest kernel at path as an ELF file that can be mapped.
 // A compressed kernel is unpacked once into dir, under a name made of its hash,
-// and found there afterwards, without hashing it again while it stays as it is. The caller closes the file. progress, which may
-// be nil, is told the bytes unpacked and their number.
+// and found there afterwards, without hashing it again while it stays as it is. The
+// caller closes the file. progress, which may be nil, is told the bytes unpacked and
+// their number.
 func OpenKernel(ctx context.Context, path, dir string, progress func(done, total int64)) (*os.File, *Kernel, error) {
 	src, err := os.Open(path)
 	if err != nil {

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -57,25 +58,30 @@ func benchNetQEMU(t *testing.T, n *network, s hv.Spec, dir, url string, said fun
 // runQEMU runs a guest on QEMU to its end.
 func runQEMU(t *testing.T, dir, kernel, cmdline string, said func(string), devices ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "qemu", "run"), append([]string{
+	cmd, console := startQEMU(t, dir, kernel, cmdline, devices...)
+	tell(console, said)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// startQEMU starts a guest on QEMU with its console on a serial port.
+func startQEMU(t *testing.T, dir, kernel, cmdline string, devices ...string) (cmd *exec.Cmd, console io.Reader) {
+	t.Helper()
+	cmd = exec.CommandContext(t.Context(), filepath.Join(dir, "qemu", "run"), append([]string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", "1",
 		"-L", filepath.Join(dir, "qemu", "share"), "-serial", "stdio",
 		"-kernel", kernel, "-initrd", filepath.Join(dir, "initrd"), "-append", cmdline}, devices...)...)
-	out, err := cmd.StdoutPipe()
+	console, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd.Stderr = os.Stdout
-	in, err := cmd.StdinPipe() // an end of its input is something to QEMU
-	if err != nil {
+	if _, err := cmd.StdinPipe(); err != nil { // an end of its input is something to QEMU; Wait closes it
 		t.Fatal(err)
 	}
-	defer in.Close()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tell(out, said)
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	return cmd, console
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -59,24 +58,8 @@ func screenNative(t *testing.T, kernel, dir string, round int) {
 // mode by the firmware's numbers: 0x200 and Bochs' of 1280x800 in 32 bits.
 func screenQEMU(t *testing.T, kernel, dir string, round int) {
 	socket := filepath.Join(t.TempDir(), "s")
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "qemu", "run"),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256", "-smp", "1",
-		"-L", filepath.Join(dir, "qemu", "share"), "-serial", "stdio", "-device", "VGA", "-vnc", "unix:"+socket,
-		"-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", filepath.Join(dir, "initrd"), "-append", "console=ttyS0 quiet vga=0x37a")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stdout
-	in, err := cmd.StdinPipe() // an end of its input is something to QEMU
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	watchScreen(t, "qemu", round, out, func() (io.ReadWriteCloser, error) { return net.Dial("unix", socket) })
+	cmd, console := startQEMU(t, dir, filepath.Join(kernel, "vmlinuz"), "console=ttyS0 quiet vga=0x37a", "-device", "VGA", "-vnc", "unix:"+socket)
+	watchScreen(t, "qemu", round, console, func() (io.ReadWriteCloser, error) { return net.Dial("unix", socket) })
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait() // it was killed
 }
