@@ -69,7 +69,7 @@ lint: setup-build ## gofmt, go vet, staticcheck
 
 # The packages that a Windows without QEMU and display can test.
 test-windows: setup-windows ## the Windows programs and their packages' tests, under wine
-	HXEN_REQUIRE=$${HXEN_REQUIRE-wine,mingw} go test -count=1 -v -timeout 60m -run '^TestWine$$' ./app/cmd/hxen
+	HXEN_REQUIRE=$${HXEN_REQUIRE-wine,mingw} go test -count=1 -v -timeout 60m -run '^TestWine' ./app/cmd/hxen
 	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -exec "$(CURDIR)/.ci/wine" -timeout 30m \
 		./platform/... ./hv ./hv/accel/... ./hv/disk ./hv/guestmem ./hv/rfb ./hv/xen ./app/control
 	HXEN_REQUIRE= CGO_ENABLED=0 GOOS=windows go test -count=1 -v -exec "$(CURDIR)/.ci/wine" -timeout 30m -run '^TestWindows' ./installer/steps

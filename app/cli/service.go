@@ -116,6 +116,9 @@ func (a *app) serviceVerb(verb, short string, do func(context.Context) error) *c
 // installService registers the service and has it take over from one that was
 // started on demand.
 func (a *app) installService(ctx context.Context, perUser bool) error {
+	if !perUser {
+		a.leave(ctx) // its guests may become the computer's service's (Windows)
+	}
 	store, err := a.Host.Install(ctx, perUser)
 	if err != nil {
 		return err

@@ -22,12 +22,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hxen-project/hxen/app/api"
+	"github.com/hxen-project/hxen/platform/access"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 )
@@ -98,6 +100,20 @@ func (c *Client) Close() error {
 	// A session that cannot be ended ends by itself.
 	_ = c.post(ctx, "session.logout", nil, session)
 	return nil
+}
+
+// lend makes the path of an image absolute. Where the service has an account of its
+// own (Windows), it is allowed to use the file, which the user has named for it;
+// that it could not be is told by the service, which then cannot read it.
+func (c *Client) lend(path string, write bool) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", path, err)
+	}
+	if c.opt.Store.Owner() != "" {
+		_ = access.Lend(abs, access.Service(), write)
+	}
+	return abs, nil
 }
 
 // Store is the store whose service this is.

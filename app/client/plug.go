@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,9 +11,9 @@ import (
 
 // AttachDisk gives a guest the image at path as a disk, at once if it runs.
 func (c *Client) AttachDisk(ctx context.Context, vm api.Ref, path string, readOnly bool) (api.VBD, error) {
-	abs, err := filepath.Abs(path)
+	abs, err := c.lend(path, !readOnly)
 	if err != nil {
-		return api.VBD{}, fmt.Errorf("find %s: %w", path, err)
+		return api.VBD{}, err
 	}
 	vdi, err := c.introduce(ctx, abs)
 	if err != nil {

@@ -30,7 +30,11 @@ func (c *Client) EmptyTrash(ctx context.Context, id string, progress Progress) (
 
 // Relink tells where a guest's disk has moved: path is the image's new place.
 func (c *Client) Relink(ctx context.Context, vm api.Ref, disk, path string) error {
-	return c.Plugin(ctx, api.FnRelink, api.Relink{VM: vm, Disk: disk, Path: path}, nil)
+	abs, err := c.lend(path, true)
+	if err != nil {
+		return err
+	}
+	return c.Plugin(ctx, api.FnRelink, api.Relink{VM: vm, Disk: disk, Path: abs}, nil)
 }
 
 // Repair makes a guest whose folder cannot be used one that can.

@@ -79,9 +79,9 @@ func (c *Client) Create(ctx context.Context, g api.NewGuest, progress Progress) 
 		if *p == "" {
 			continue
 		}
-		abs, err := filepath.Abs(*p)
+		abs, err := c.lend(*p, p == &g.Disk && !g.CopyDisk && !g.ReadOnly)
 		if err != nil {
-			return api.Created{}, fmt.Errorf("find %s: %w", *p, err)
+			return api.Created{}, err
 		}
 		*p = abs
 	}
@@ -174,9 +174,9 @@ func (c *Client) DeletePaths(ctx context.Context, vm api.Ref) (api.Deleted, erro
 // InsertCD puts the CD image at path into a guest's CD drive, in place of what
 // is in it.
 func (c *Client) InsertCD(ctx context.Context, vm api.Ref, path string) error {
-	abs, err := filepath.Abs(path)
+	abs, err := c.lend(path, false)
 	if err != nil {
-		return fmt.Errorf("find %s: %w", path, err)
+		return err
 	}
 	drive, cd, err := c.drive(ctx, vm)
 	if err != nil {
@@ -276,9 +276,9 @@ func (c *Client) HostInfo(ctx context.Context) (api.HostInfo, error) {
 
 // Probe tells what an image file is.
 func (c *Client) Probe(ctx context.Context, path string) (api.ProbeResult, error) {
-	abs, err := filepath.Abs(path)
+	abs, err := c.lend(path, false)
 	if err != nil {
-		return api.ProbeResult{}, fmt.Errorf("find %s: %w", path, err)
+		return api.ProbeResult{}, err
 	}
 	var out api.ProbeResult
 	err = c.Plugin(ctx, api.FnProbe, api.Probe{Path: abs}, &out)

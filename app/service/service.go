@@ -123,12 +123,13 @@ func Run(ctx context.Context, opt Options) error {
 	defer lock.Close()
 	defer s.tasks.Wait()
 	defer cancel()
-	l, err := localsock.Listen(paths.Socket(s.run))
+	owner := s.store.Owner()
+	l, err := localsock.Listen(paths.Socket(s.run), owner)
 	if err != nil {
 		return fmt.Errorf("open the service's socket: %w", err)
 	}
 	s.end = ask
-	srv := rpc.New(s.db, rpc.Options{Log: s.log, Host: s.hostRef()})
+	srv := rpc.New(s.db, rpc.Options{Log: s.log, Host: s.hostRef(), Owner: owner})
 	s.register(srv)
 	s.takeOver()
 	served := make(chan error, 1)

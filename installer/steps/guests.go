@@ -52,7 +52,7 @@ func removeGuests() error {
 		}
 	}
 	for _, name := range []string{store.Guests(), store.Networks(), store.Media(), store.Trash(), store.Log(), store.Log() + ".1",
-		store.DomID(), store.Hosts(), store.Probes(), store.Lock()} {
+		store.DomID(), store.Hosts(), store.Probes(), store.Lock(), store.OwnerRecord()} {
 		if err := os.RemoveAll(name); err != nil {
 			return fmt.Errorf("remove the guests: %w", err)
 		}

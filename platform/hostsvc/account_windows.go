@@ -3,15 +3,30 @@ package hostsvc
 import (
 	"fmt"
 	"os"
+	"os/user"
+	"strings"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/hxen-project/hxen/platform/access"
 )
 
-// Installer is the account that the service gets: Windows makes one for it. It
-// fails without an administrator's rights.
+// Installer is the account that the service gets, which Windows makes for it, and
+// for whom it is: this user, or whom the setup names, as an administrator's password
+// makes another user of it. It fails without an administrator's rights.
 func Installer() (Account, error) {
 	if !windows.GetCurrentProcessToken().IsElevated() {
 		return Account{}, fmt.Errorf("a service is installed as administrator: open a terminal with \"Run as administrator\": %w", os.ErrPermission)
 	}
-	return Account{Name: VirtualAccount("hxen")}, nil
+	a := Account{Name: VirtualAccount(access.ServiceName), Owner: access.Me()}
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		me, err := user.Current()
+		if err == nil && strings.EqualFold(me.Username, name) {
+			return a, nil // names of accounts that live elsewhere cannot always be looked up
+		}
+		if a.Owner, err = access.SID(name); err != nil {
+			return Account{}, err
+		}
+	}
+	return a, nil
 }

@@ -34,6 +34,9 @@ type Account struct {
 	// Groups are groups of this system that the account need not be in, but the
 	// service must be, such as kvm.
 	Groups []string
+	// Owner is the security identifier of the user whose guests the service has, where
+	// it does not run as them: Windows.
+	Owner string
 }
 
 // State is what is registered.

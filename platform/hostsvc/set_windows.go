@@ -31,6 +31,9 @@ func Set(_ context.Context, _ Runner, d Desired) error {
 	if d.PerUser {
 		return errPerUser
 	}
+	if err := readyStore(d); err != nil {
+		return err
+	}
 	c := scmConfig(d, underWine())
 	s, err := service.New(newProgram(context.Background(), nil), c)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 )
 
 // PeerInfo is who is at the other end of a connection. What a system does not
@@ -40,9 +41,10 @@ var (
 
 // Listen serves path for this user. The folder of path is made or verified as
 // EnsureDir does. What a dead server left behind is removed, but only when
-// nobody answers there; ErrInUse is returned otherwise.
-func Listen(path string) (net.Listener, error) {
-	l, err := listen(path)
+// nobody answers there; ErrInUse is returned otherwise. On Windows others may be
+// let in as well, by their security identifiers; see Allowed.
+func Listen(path string, also ...string) (net.Listener, error) {
+	l, err := listen(path, also)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -85,9 +87,15 @@ func Peer(c net.Conn) (PeerInfo, error) {
 	return p, nil
 }
 
-// Allowed returns nil for the user that this program runs as and for the
-// system's administrator, else an ErrNotAllowed that names the peer.
-func Allowed(p PeerInfo) error { return allowed(p) }
+// Allowed returns nil for the user that this program runs as, for the system's
+// administrator, and on Windows for users with these security identifiers; else an
+// ErrNotAllowed that names the peer.
+func Allowed(p PeerInfo, also ...string) error {
+	if p.SID != "" && slices.Contains(also, p.SID) {
+		return nil
+	}
+	return allowed(p)
+}
 
 // EnsureDir makes the private folder dir (and its parents) or verifies that it
 // is one: a real folder of this user that nobody else can enter. A foreign or

@@ -20,7 +20,7 @@ import (
 // with the ending zero; Linux has 108), so that a path is good on both.
 const maxPath = 103
 
-func listen(path string) (net.Listener, error) {
+func listen(path string, _ []string) (net.Listener, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("the path has %d bytes, a socket's may have %d: choose a shorter runtime folder (XDG_RUNTIME_DIR)", len(path), maxPath)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/hxen-project/hxen/platform/access"
 )
 
 // prefix is where named pipes live.
@@ -34,7 +36,7 @@ func connect(ctx context.Context, path string, trust func(windows.Handle) error)
 	// Identification: the server may learn who we are, not act as us.
 	const flags = windows.FILE_FLAG_OVERLAPPED | windows.SECURITY_SQOS_PRESENT | windows.SECURITY_IDENTIFICATION
 	for {
-		h, err := windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING, flags, 0)
+		h, err := windows.CreateFile(name, connectAccess, 0, nil, windows.OPEN_EXISTING, flags, 0)
 		if err == nil {
 			if err := trust(h); err != nil {
 				windows.CloseHandle(h)
@@ -82,11 +84,11 @@ func trustServer(h windows.Handle) error {
 
 // currentSID is the user that this program runs as.
 func currentSID() (string, error) {
-	u, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return "", fmt.Errorf("ask who I am: %w", err)
+	me := access.Me()
+	if me == "" {
+		return "", errors.New("Windows does not tell who I am")
 	}
-	return u.User.Sid.String(), nil
+	return me, nil
 }
 
 func allowed(p PeerInfo) error {

@@ -40,3 +40,29 @@ func checkSelf(t *testing.T, p PeerInfo) {
 		t.Errorf("peer's user is %q, want %q", p.SID, me)
 	}
 }
+
+// TestListenForOwner: a service of another account lets the owner of its guests in.
+func TestListenForOwner(t *testing.T) {
+	const owner = "S-1-5-21-1-2-3-1001"
+	path := testPath(t)
+	l, err := Listen(path, owner, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	p := PeerInfo{UID: -1, PID: -1, SID: owner}
+	if err := Allowed(p, owner); err != nil {
+		t.Error(err)
+	}
+	if err := Allowed(p, ""); err == nil {
+		t.Error("somebody else is let in")
+	}
+	if _, err := Listen(path+"x", "nobody"); err == nil {
+		t.Error("who is to be let in was not understood, and not told")
+	}
+}

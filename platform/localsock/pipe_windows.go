@@ -14,6 +14,11 @@ import (
 // the non-paged pool, so it is small.
 const bufSize = 64 << 10
 
+// connectAccess is what a client needs: FILE_GENERIC_READ and FILE_GENERIC_WRITE
+// without FILE_CREATE_PIPE_INSTANCE, with which it could serve the name itself.
+// https://learn.microsoft.com/windows/win32/ipc/named-pipe-security-and-access-rights
+const connectAccess = (windows.FILE_GENERIC_READ | windows.FILE_GENERIC_WRITE) &^ 0x4
+
 // listener serves a named pipe. At any time one instance waits for the next
 // client, so that a client never finds the name missing between two.
 type listener struct {
@@ -29,7 +34,7 @@ type listener struct {
 	once sync.Once
 }
 
-func listen(path string) (net.Listener, error) {
+func listen(path string, also []string) (net.Listener, error) {
 	if !strings.HasPrefix(path, prefix) {
 		return nil, fmt.Errorf("the name of a pipe begins with %s", prefix)
 	}
@@ -43,7 +48,13 @@ func listen(path string) (net.Listener, error) {
 	}
 	// Owner: this user. Full access for the system, Administrators and this user;
 	// nobody from the network. [MS-DTYP] 2.5.1.1.
-	sd, err := windows.SecurityDescriptorFromString("O:" + me + "D:P(D;;GA;;;NU)(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + me + ")")
+	list := "O:" + me + "D:P(D;;GA;;;NU)(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;" + me + ")"
+	for _, sid := range also {
+		if sid != "" {
+			list += fmt.Sprintf("(A;;0x%x;;;%s)", connectAccess, sid)
+		}
+	}
+	sd, err := windows.SecurityDescriptorFromString(list)
 	if err != nil {
 		return nil, fmt.Errorf("describe who may connect: %w", err)
 	}

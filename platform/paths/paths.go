@@ -24,12 +24,21 @@ const MaxSocket = 100
 // Store is the folder that holds one person's guests.
 type Store struct{ Root string }
 
-// Default returns the store of this user: HXEN_HOME, else the system's place
-// for the user's data.
+// Default returns the store of this user: HXEN_HOME; else that of the computer's
+// service, where this has the user's guests in a folder of its own (Windows, where it
+// has an account of its own too); else the user's own.
 func Default() (Store, error) {
 	if h := os.Getenv(HomeVar); h != "" {
 		return At(h)
 	}
+	if root, ok := serviceData(); ok {
+		return At(root)
+	}
+	return Own()
+}
+
+// Own returns the store in the system's place for the user's data.
+func Own() (Store, error) {
 	root, err := userData()
 	if err != nil {
 		return Store{}, fmt.Errorf("find the folder for your guests: %w; set %s to a folder of your choice", err, HomeVar)
@@ -56,6 +65,19 @@ func (s Store) Boot() string     { return filepath.Join(s.Root, "boot") }       
 func (s Store) DomID() string    { return filepath.Join(s.Root, "domid") }       // the last domid given
 func (s Store) Hosts() string    { return filepath.Join(s.Root, "host.json") }   // identity of this host and pool
 func (s Store) Probes() string   { return filepath.Join(s.Root, "probes.json") } // remembered verdicts on accelerators
+
+// OwnerRecord holds the security identifier of the user whose guests these are, if
+// the service has another account than theirs (Windows).
+func (s Store) OwnerRecord() string { return filepath.Join(s.Root, "owner") }
+
+// Owner is what OwnerRecord holds; empty if the service runs as the user.
+func (s Store) Owner() string {
+	b, err := os.ReadFile(s.OwnerRecord())
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
 
 // runRecord names the runtime folder in use, so that clients find the sockets
 // whatever environment the service was started in.

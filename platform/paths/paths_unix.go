@@ -22,6 +22,9 @@ func runDir(tag string) string {
 	return filepath.Join("/tmp", fmt.Sprintf("hxen-%d-%s", os.Getuid(), tag))
 }
 
+// serviceData: the computer's service runs as the user and has their own store.
+func serviceData() (string, bool) { return "", false }
+
 func socket(run, id, kind string) string { return filepath.Join(run, id+"."+kind) }
 
 func lookPath(name string) (string, error) {

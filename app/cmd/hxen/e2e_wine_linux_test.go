@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,4 +142,50 @@ func TestWine(t *testing.T) {
 	w.run(0, "service", "uninstall")
 	w.run(1, "service", "status")
 	_ = service.Wait()
+}
+
+// TestWineStore: the command line and the computer's service have the same guests,
+// also those that were made before it was installed, and the user keeps them when it
+// is removed.
+func TestWineStore(t *testing.T) {
+	w := newWine(t)
+	w.env = slices.DeleteFunc(w.env, func(e string) bool { return strings.HasPrefix(e, "HXEN_HOME=") })
+	drive := filepath.Dir(filepath.Dir(w.exe))
+	if err := os.WriteFile(filepath.Join(drive, "hxen", "vmlinuz"), []byte("a kernel"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	create := func(name string) { w.run(0, "new", name, "--kernel", `C:\hxen\vmlinuz`, "--memory", "128M") }
+	guests := func(when string, place string, want ...string) {
+		t.Helper()
+		out, _ := w.run(0, "list")
+		for _, name := range want {
+			if !strings.Contains(out, name) {
+				t.Errorf("%s %s is missing:\n%s", when, name, out)
+			}
+		}
+		if all, _ := filepath.Glob(filepath.Join(drive, place, "guests", "*", "spec.json")); len(all) != len(want) {
+			t.Errorf("%s %s has %q, want %q", when, place, all, want)
+		}
+	}
+	create("before")
+	guests("without a service", "users/*/AppData/Local/HXEN", "before")
+
+	if out, _ := w.run(0, "service", "install"); !strings.Contains(out, `C:\ProgramData\HXEN`) {
+		t.Errorf("install: %s", out)
+	}
+	const place = "ProgramData/HXEN"
+	guests("with the service", place, "before")
+	create("with")
+	guests("with the service", place, "before", "with")
+	w.run(0, "service", "restart")
+	guests("after a restart", place, "before", "with")
+	if log, err := os.ReadFile(filepath.Join(drive, place, "service.log")); err != nil || len(log) == 0 {
+		t.Errorf("the service's own log: %v", err)
+	}
+
+	w.run(0, "service", "uninstall")
+	guests("without the service again", place, "before", "with")
+	if left, _ := filepath.Glob(filepath.Join(drive, "users/*/AppData/Local/HXEN/guests")); len(left) > 0 {
+		t.Errorf("a second store: %q", left)
+	}
 }

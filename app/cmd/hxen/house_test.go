@@ -43,7 +43,7 @@ var may = []struct {
 	{"app/api", nil},
 	{"app/text", nil},
 	{"app/control", []string{"hv"}},
-	{"app/client", []string{"app/api", "platform/localsock", "platform/paths", "platform/proc"}},
+	{"app/client", []string{"app/api", "platform/access", "platform/localsock", "platform/paths", "platform/proc"}},
 	{"app/cli", []string{"app/api", "app/client", "app/text", "platform/paths", "platform/hostinfo",
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}},
 	{"app/service/...", []string{"app/service/...", "app/api", "app/control", "hv", "hv/xlcfg", "hv/disk", "hv/savefile",

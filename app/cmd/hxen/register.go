@@ -8,12 +8,13 @@ import (
 
 	"github.com/hxen-project/hxen/app/cli"
 	"github.com/hxen-project/hxen/app/service"
+	"github.com/hxen-project/hxen/platform/access"
 	"github.com/hxen-project/hxen/platform/hostsvc"
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
 // serviceName is what the system knows the service by.
-const serviceName = "hxen"
+const serviceName = access.ServiceName
 
 // stopSlack is what the service itself needs beside its guests when the host stops.
 const stopSlack = 30 * time.Second

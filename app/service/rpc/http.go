@@ -73,7 +73,7 @@ func (s *Server) newHTTP() *http.Server {
 			}
 			info, err := localsock.Peer(c)
 			if err == nil {
-				err = localsock.Allowed(info)
+				err = localsock.Allowed(info, s.opt.Owner)
 			}
 			return context.WithValue(ctx, peerKey{}, peer{info, err})
 		},

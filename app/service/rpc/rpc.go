@@ -31,6 +31,10 @@ type Options struct {
 	Log  *slog.Logger // slog.Default() if nil
 	Host api.Ref      // this_host of sessions, resident_on of tasks
 
+	// Owner is the security identifier of a user who may call as well: Windows, where
+	// the service is not the user.
+	Owner string
+
 	MaxConns    int           // connections at once, 256 if 0
 	MaxSessions int           // logged in at once, 512 if 0; the longest idle one gives way
 	SessionIdle time.Duration // after which a session ends, 24 h if 0

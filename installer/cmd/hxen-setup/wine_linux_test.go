@@ -194,7 +194,7 @@ func fromUTF16(b []byte) string {
 // restless is what a Windows changes by itself while its programs run.
 var restless = regexp.MustCompile(`(?i)^users/[^/]*/temp|^windows/temp|\\ServiceCurrent\]|\\Control\\Video\\|\\Wine\\Temporary System Parameters|` +
 	// and what is the user's, and stays: guests, and what the window keeps
-	`^users/[^/]*/appdata/(local|roaming)/(hxen|fyne$|fyne/io\.github)`)
+	`^users/[^/]*/appdata/(local|roaming)/(hxen|fyne$|fyne/io\.github)|^programdata/hxen(/|$)`)
 
 func (w *wine) settled(before map[string]string, what string) {
 	w.t.Helper()

@@ -1,0 +1,13 @@
+// Package access is about Windows' access lists: who may use a folder or a file
+// beside its owner. HXEN's service has an account of its own there; elsewhere it
+// runs as the user whose guests it has, and nothing in this package does anything.
+//
+//	Me() string                       this user's security identifier
+//	Service() string                  that of the service's account
+//	Trusted(dir) error                whether only people of trust can have made a folder
+//	Protect(dir, who...) error        make a folder for these and administrators alone
+//	Lend(path, who, write) error      let somebody use a file or a folder as well
+package access
+
+// ServiceName is what the system knows HXEN's service by.
+const ServiceName = "hxen"
