@@ -233,6 +233,9 @@ type Host struct {
 	// engine that runs guest code in this process calls it once, when all is open
 	// and before the guest's first instruction. It returns MachineInfo.Isolation.
 	Confine func() (string, error)
+	// PeerPID tells which process is at the other end of a TCP connection within this
+	// computer; nil: nobody can tell, and engines make none.
+	PeerPID func(net.Conn) (int, error)
 	// Slept tells how long the host has slept since it started; nil: nobody knows.
 	Slept func() time.Duration
 	// Usage tells the CPU time and resident bytes of a process.

@@ -217,13 +217,18 @@ func (b *builder) monitor() {
 }
 
 // chardev: this option has no JSON form.
-func (b *builder) chardev(id, path string) {
-	b.add("-chardev", "socket,id="+id+",path="+esc(path)+",server=off")
+func (b *builder) chardev(id, address string) {
+	b.add("-chardev", "socket,id="+id+","+chardevAddress(address)+",server=off")
 }
 
 // display adds the screen, its RFB server and sound. All viewers share it.
 func (b *builder) display() {
 	vnc := "unix:" + esc(b.f.names.VNC) + ",share=force-shared"
+	if b.f.names.Password != "" {
+		// The first port from 5900 on that is free; until the password is set over QMP
+		// nobody gets in.
+		vnc = "127.0.0.1:0,to=9999,password=on,share=force-shared"
+	}
 	if b.s.Display.Audio {
 		b.add("-audiodev", "none,id=snd")
 		vnc += ",audiodev=snd"
@@ -320,7 +325,7 @@ func (b *builder) sataPort(n int) string {
 	return fmt.Sprintf("ahci%d.%d", c, n%ahciPorts)
 }
 
-// nics: each card is a stream of frames to a socket that the worker holds. The
+// nics: each card is a stream of frames to a socket that we hold. The
 // boot ROM is only loaded when the network is in the boot order: looking for a
 // server takes the firmware many seconds.
 func (b *builder) nics() {
@@ -328,7 +333,7 @@ func (b *builder) nics() {
 		id := fmt.Sprintf("n%d", i)
 		b.obj("-netdev", map[string]any{
 			"type": "stream", "id": id, "server": false,
-			"addr": map[string]any{"type": "unix", "path": b.f.names.NIC[i]},
+			"addr": socketAddress(b.f.names.NIC[i]),
 		})
 		props := map[string]any{"netdev": id, "mac": n.MAC, "addr": addr(slotNIC+i, 0)}
 		if k, ok := b.bootIndex[n.UUID]; ok {

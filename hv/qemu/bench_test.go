@@ -40,7 +40,7 @@ func BenchmarkStart(b *testing.B) {
 	b.Run("bare", func(b *testing.B) {
 		l := newLab(b)
 		s := l.spec(b)
-		n := must(namesFor(s, l.host))
+		n := must(namesFor(s, l.host, tryUnix))
 		c, err := probe(context.Background(), l.host, n)
 		if err != nil {
 			b.Fatal(err)
@@ -56,7 +56,7 @@ func BenchmarkStart(b *testing.B) {
 		}
 		args = slices.DeleteFunc(args, func(a string) bool { return a == "-S" })
 		for b.Loop() {
-			p, err := openPlugs(n)
+			p, err := openPlugs(&n)
 			if err != nil {
 				b.Fatal(err)
 			}

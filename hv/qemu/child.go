@@ -15,6 +15,7 @@ import (
 // child is a QEMU that runs or ran.
 type child struct {
 	proc   hv.Process
+	host   hv.Host
 	stderr *tail
 	done   chan struct{}
 	code   int   // valid after done
@@ -22,7 +23,7 @@ type child struct {
 }
 
 func startChild(h hv.Host, c hv.Command) (*child, error) {
-	ch := &child{stderr: &tail{}, done: make(chan struct{})}
+	ch := &child{host: h, stderr: &tail{}, done: make(chan struct{})}
 	c.Stdout, c.Stderr = ch.stderr, ch.stderr
 	p, err := h.Start(c)
 	if err != nil {
@@ -48,16 +49,27 @@ func (c *child) kill() {
 	}
 }
 
-// accept waits for QEMU to connect to l, for QEMU's end, or for ctx.
-func (c *child) accept(ctx context.Context, l *net.UnixListener) (net.Conn, error) {
+// accept waits for QEMU to connect to l, for QEMU's end, or for ctx. Who else
+// connects is sent away.
+func (c *child) accept(ctx context.Context, l plug) (net.Conn, error) {
 	type result struct {
 		conn net.Conn
 		err  error
 	}
 	got := make(chan result, 1)
 	go func() {
-		conn, err := l.Accept()
-		got <- result{conn, err}
+		for {
+			conn, err := l.Accept()
+			if err == nil {
+				if verr := verify(conn, c.proc.PID(), c.host); verr != nil {
+					c.host.Log.Warn("a connection in the place of QEMU's was refused", "err", verr)
+					_ = conn.Close()
+					continue
+				}
+			}
+			got <- result{conn, err}
+			return
+		}
 	}()
 	select {
 	case r := <-got:

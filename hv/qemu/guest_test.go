@@ -39,7 +39,7 @@ func TestEverything(t *testing.T) {
 	for i := range full.NICs {
 		path := filepath.Join(l.host.RunDir, fmt.Sprintf("n%d", i))
 		l.host.NICs = append(l.host.NICs, path)
-		ln, err := listen(path) // as the worker does
+		ln, _, err := listen(path) // as the worker does
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +287,7 @@ func TestQcodes(t *testing.T) {
 // TestRemembered: QEMU is asked what it can do once, and again when it changed.
 func TestRemembered(t *testing.T) {
 	l := newLab(t)
-	n := must(namesFor(l.spec(t), l.host))
+	n := must(namesFor(l.spec(t), l.host, tryUnix))
 	first, err := probe(t.Context(), l.host, n)
 	if err != nil {
 		t.Fatal(err)

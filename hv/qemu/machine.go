@@ -80,7 +80,7 @@ func newMachine(s hv.Spec, h hv.Host, n names, info hv.MachineInfo, c caps, ch *
 func (m *Machine) connect(ctx context.Context, p *plugs) error {
 	// QEMU connects all of its sockets before it greets.
 	var conns []net.Conn
-	for _, l := range []*net.UnixListener{p.qmp, p.serial, p.agent} {
+	for _, l := range []plug{p.qmp, p.serial, p.agent} {
 		conn, err := m.child.accept(ctx, l)
 		if err != nil {
 			for _, c := range conns {
@@ -92,8 +92,28 @@ func (m *Machine) connect(ctx context.Context, p *plugs) error {
 	}
 	m.serial, m.agent = &console{conn: conns[1]}, newAgent(conns[2])
 	m.mon = NewMonitor(conns[0], m.onEvent)
-	_, err := m.mon.Open(ctx)
-	return err
+	if _, err := m.mon.Open(ctx); err != nil {
+		return err
+	}
+	return m.lockScreen(ctx)
+}
+
+// lockScreen sets the screen's password, if it needs one, and finds its port.
+func (m *Machine) lockScreen(ctx context.Context) error {
+	if m.names.Password == "" || m.spec.Display.Adapter == "none" {
+		return nil
+	}
+	if err := m.mon.Do(ctx, "set_password", map[string]any{"protocol": "vnc", "password": m.names.Password}, nil); err != nil {
+		return err
+	}
+	var screen struct {
+		Service string `json:"service"`
+	}
+	if err := m.mon.Do(ctx, "query-vnc", nil, &screen); err != nil {
+		return err
+	}
+	m.names.VNC = loopback + screen.Service
+	return nil
 }
 
 // abandon ends what a failed launch has built.
@@ -241,11 +261,26 @@ func (m *Machine) OpenDisplay(ctx context.Context) (io.ReadWriteCloser, error) {
 		return nil, fmt.Errorf("open the screen: the guest has none: choose a display adapter in its settings: %w", hv.ErrUnavailable)
 	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", m.names.VNC)
+	p, tcp := port(m.names.VNC)
+	if !tcp {
+		conn, err := d.DialContext(ctx, "unix", m.names.VNC)
+		if err != nil {
+			return nil, fmt.Errorf("open the screen: %w", err)
+		}
+		return conn, nil
+	}
+	conn, err := d.DialContext(ctx, "tcp4", "127.0.0.1:"+p)
 	if err != nil {
 		return nil, fmt.Errorf("open the screen: %w", err)
 	}
-	return conn, nil
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	screen, err := logIn(conn, m.names.Password, func() error { return verify(conn, m.info.PID, m.host) })
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("open the screen: %w", err)
+	}
+	return screen, nil
 }
 
 // Console is the guest's first serial port.

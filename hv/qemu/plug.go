@@ -64,10 +64,20 @@ func (m *Machine) AttachDisk(ctx context.Context, d hv.Disk) error {
 // AttachNIC plugs a network card into the running guest.
 func (m *Machine) AttachNIC(ctx context.Context, n hv.NIC, socket string) error {
 	return m.attach(ctx, n.UUID, "attach the network card", func(port int) error {
+		shut := func() {}
+		if m.names.doors {
+			d, address, err := m.names.door(socket, hotNode(port))
+			if err != nil {
+				return err
+			}
+			d.serve(m.child, m.host)
+			socket, shut = address, func() { _ = d.l.Close() }
+		}
 		err := m.mon.Do(ctx, "netdev_add", map[string]any{
-			"type": "stream", "id": hotNode(port), "server": false, "addr": map[string]any{"type": "unix", "path": socket},
+			"type": "stream", "id": hotNode(port), "server": false, "addr": socketAddress(socket),
 		}, nil)
 		if err != nil {
+			shut()
 			return err
 		}
 		err = m.mon.Do(ctx, "device_add", map[string]any{

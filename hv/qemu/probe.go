@@ -94,14 +94,14 @@ func remember(path string, rec capsRecord) error {
 func ask(ctx context.Context, h hv.Host, n names) (caps, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	l, err := listen(n.CapsQMP)
+	l, address, err := listen(n.CapsQMP)
 	if err != nil {
 		return caps{}, err
 	}
 	defer l.Close()
 	ch, err := startChild(h, hv.Command{Path: h.QEMU.Path, Args: []string{
 		"-nodefaults", "-no-user-config", "-machine", "none", "-display", "none", "-S",
-		"-chardev", "socket,id=qmp,path=" + esc(n.CapsQMP) + ",server=off", "-mon", "chardev=qmp,mode=control",
+		"-chardev", "socket,id=qmp," + chardevAddress(address) + ",server=off", "-mon", "chardev=qmp,mode=control",
 	}})
 	if err != nil {
 		return caps{}, err

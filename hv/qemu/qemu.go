@@ -6,10 +6,11 @@
 //	qmp.go     the QMP connection, an implementation of go-qemu's qmp.Monitor
 //	probe.go   what the installed QEMU can do
 //	qemu.go    the Engine: checks and Launch
+//	wire.go    what they speak over: Unix sockets, else the loopback interface
 //	machine.go the Machine: verbs, events.go: QEMU's events to hv's, exit.go: its end
 //
 // The package knows no service, no store and no operating system: it gets all
-// it needs through hv.Host, and only sees Unix sockets and files.
+// it needs through hv.Host, and only sees sockets and files.
 package qemu
 
 import (
@@ -18,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,10 +30,12 @@ import (
 )
 
 // Engine runs hvm guests in QEMU.
-type Engine struct{}
+type Engine struct {
+	try func(dir string) error // whether Unix sockets work there
+}
 
 // New returns the engine.
-func New() *Engine { return &Engine{} }
+func New() *Engine { return &Engine{try: tryUnix} }
 
 var _ hv.Engine = (*Engine)(nil)
 
@@ -101,14 +103,15 @@ const launchTime = 60 * time.Second
 
 // Launch starts QEMU and the guest in it. The error is a *hv.StageError, and
 // nothing is left behind then.
-func (*Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, error) {
+func (e *Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, error) {
 	ctx, cancel := context.WithTimeout(ctx, launchTime+restoreTime(h.Restore))
 	defer cancel()
 	if h.Log == nil {
 		h.Log = slog.New(slog.DiscardHandler)
 	}
-	n, err := namesFor(s, h)
+	n, err := namesFor(s, h, e.try)
 	if err != nil {
+		n.remove()
 		return nil, staged(stageSockets, err, "")
 	}
 	m, err := launch(ctx, s, h, n)
@@ -124,6 +127,9 @@ func launch(ctx context.Context, s hv.Spec, h hv.Host, n names) (*Machine, error
 		return nil, staged(stageQEMU, errors.New("QEMU is not installed"), h.QEMU.Missing)
 	}
 	progress(h, "checking")
+	if h.Restore != "" && n.Migration == "" {
+		return nil, staged(stageSaved, errUnsaved, "discard the saved state, or update Windows")
+	}
 	sv, closeSaved, err := openSaved(s, h)
 	if err != nil {
 		return nil, err
@@ -247,19 +253,24 @@ func makeNVRAM(path, template string) (err error) {
 // start runs QEMU, waits until it is ready and lets the guest go, unless it is
 // to be held.
 func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, sv *saved, info hv.MachineInfo, c caps) (*Machine, error) {
-	args, err := Args(s, f)
-	if err != nil {
-		return nil, staged(stageQEMU, err, "")
-	}
-	plugs, err := openPlugs(f.names)
+	plugs, err := openPlugs(&f.names)
 	if err != nil {
 		return nil, staged(stageSockets, err, "")
 	}
 	defer plugs.close()
+	args, err := Args(s, f)
+	if err != nil {
+		plugs.closeDoors()
+		return nil, staged(stageQEMU, err, "")
+	}
 	progress(h, "starting")
 	ch, err := startChild(h, hv.Command{Path: h.QEMU.Path, Args: args, Dir: h.Dir, Files: slices.Clone(h.Inherit)})
 	if err != nil {
+		plugs.closeDoors()
 		return nil, staged(stageQEMU, err, h.QEMU.Missing)
+	}
+	for _, d := range plugs.doors {
+		d.serve(ch, h)
 	}
 	info.PID = ch.proc.PID()
 	m := newMachine(s, h, f.names, info, c, ch)
@@ -284,35 +295,56 @@ func start(ctx context.Context, s hv.Spec, h hv.Host, f Facts, sv *saved, info h
 }
 
 // plugs are the sockets that QEMU dials when it starts. Those of network cards
-// belong to the worker, which listens on them before Launch.
+// belong to the worker, which listens on them before Launch, if there are no doors.
 type plugs struct {
-	qmp, serial, agent *net.UnixListener
+	qmp, serial, agent plug
+	doors              []door
 }
 
-func openPlugs(n names) (_ *plugs, err error) {
+// openPlugs opens all, and notes the addresses in n.
+func openPlugs(n *names) (_ *plugs, err error) {
 	p := &plugs{}
 	defer func() {
 		if err != nil {
 			p.close()
+			p.closeDoors()
 		}
 	}()
-	if p.qmp, err = listen(n.QMP); err != nil {
+	if p.qmp, n.QMP, err = listen(n.QMP); err != nil {
 		return nil, err
 	}
-	if p.serial, err = listen(n.Serial); err != nil {
+	if p.serial, n.Serial, err = listen(n.Serial); err != nil {
 		return nil, err
 	}
-	if p.agent, err = listen(n.Agent); err != nil {
+	if p.agent, n.Agent, err = listen(n.Agent); err != nil {
 		return nil, err
+	}
+	if !n.doors {
+		return p, nil
+	}
+	n.NIC = slices.Clone(n.NIC)
+	for i, socket := range n.NIC {
+		var d door
+		if d, n.NIC[i], err = n.door(socket, fmt.Sprintf("n%d", i)); err != nil {
+			return nil, err
+		}
+		p.doors = append(p.doors, d)
 	}
 	return p, nil
 }
 
 // close closes all and removes their files: what is connected stays so.
 func (p *plugs) close() {
-	for _, l := range []*net.UnixListener{p.qmp, p.serial, p.agent} {
+	for _, l := range []plug{p.qmp, p.serial, p.agent} {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+}
+
+// closeDoors closes the doors that nobody serves.
+func (p *plugs) closeDoors() {
+	for _, d := range p.doors {
+		_ = d.l.Close()
 	}
 }

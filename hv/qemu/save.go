@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
 	"time"
@@ -19,6 +18,9 @@ import (
 // noLimit is a bandwidth in bytes per second that no host reaches.
 const noLimit = 1 << 40
 
+// errUnsaved: others could give QEMU a state, or take it, where it listens on a port.
+var errUnsaved = fmt.Errorf("Unix sockets do not work on this computer, without which guests of type hvm cannot be saved: %w", hv.ErrUnsupported)
+
 // Save stops the guest, has QEMU migrate it into a file and ends QEMU. Until the
 // file has its final name the guest can go on, and does if anything fails.
 func (m *Machine) Save(ctx context.Context, path string, progress func(done, total int64)) error {
@@ -28,6 +30,9 @@ func (m *Machine) Save(ctx context.Context, path string, progress func(done, tot
 	defer m.saving.Unlock()
 	m.media.Lock() // what is in its drives stays there
 	defer m.media.Unlock()
+	if m.names.Migration == "" {
+		return fmt.Errorf("save the guest: %w", errUnsaved)
+	}
 	if len(m.hot) > 0 {
 		return fmt.Errorf("save the guest: it has disks or network cards that were plugged in while it ran, which a saved guest of type hvm cannot have: detach them, or restart it: %w", hv.ErrUnavailable)
 	}
@@ -111,7 +116,7 @@ func (m *Machine) stateSize() int64 {
 
 // migrateOut has QEMU write its state to a socket of ours, and copies it to w.
 func (m *Machine) migrateOut(ctx context.Context, w io.Writer) error {
-	l, err := listen(m.names.Migration)
+	l, _, err := listen(m.names.Migration)
 	if err != nil {
 		return err
 	}
@@ -160,7 +165,7 @@ func (m *Machine) migrateOut(ctx context.Context, w io.Writer) error {
 var errDisk = errors.New("write the file")
 
 // receive copies the stream, to its end.
-func (m *Machine) receive(ctx context.Context, l *net.UnixListener, w io.Writer) error {
+func (m *Machine) receive(ctx context.Context, l plug, w io.Writer) error {
 	conn, err := m.child.accept(ctx, l)
 	if err != nil {
 		return err

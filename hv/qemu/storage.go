@@ -62,7 +62,7 @@ func socketDir(h hv.Host) string {
 
 func serve(ctx context.Context, d hv.Disk, im image, dir string, h hv.Host) (_ *Storage, _ net.Conn, err error) {
 	qmp, nbd := filepath.Join(dir, "q"), filepath.Join(dir, "n")
-	l, err := listen(qmp)
+	l, _, err := listen(qmp)
 	if err != nil {
 		return nil, nil, err
 	}

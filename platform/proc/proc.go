@@ -11,6 +11,7 @@
 //	(*Process) PID, StartTime, Done, Wait, Terminate, Kill
 //	Self() (pid int, startTime string, err error)
 //	Use(pid) (Usage, error)                      CPU time and memory
+//	PeerPID(conn) (pid int, err error)           Windows: who is at the other end of a TCP connection
 //
 // A lock, not a process id, says whether something runs: ids are used again.
 // A process id is only ever used together with the time its process started.

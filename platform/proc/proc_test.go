@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -33,6 +34,14 @@ func child(args []string) int {
 	case "echo": // answers lines until its input ends
 		fmt.Println("ready")
 		_, _ = io.Copy(os.Stdout, os.Stdin)
+	case "dial": // connects to an address, and stays until the other end lets go
+		c, err := net.Dial("tcp4", args[1])
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		fmt.Fprintln(c, "here")
+		_, _ = io.Copy(io.Discard, c)
 	case "stay":
 		fmt.Println("ready")
 		time.Sleep(time.Hour)

@@ -201,7 +201,8 @@ func host(g paths.Guest, lock *proc.Lock, cache string, children *started, doors
 			}
 			return f, nil
 		},
-		Slept: hostclock.Slept,
+		PeerPID: proc.PeerPID,
+		Slept:   hostclock.Slept,
 		Usage: func(pid int) (time.Duration, uint64, error) {
 			u, err := proc.Use(pid)
 			return u.CPU, u.RSS, err
