@@ -108,7 +108,7 @@ func TestLabDebian(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// On 6.1 a kernel's calls have to be found in it, also one that comes late.
 			hvtest.LabSuite{
-				Lab:      hvtest.Lab{Kernel: "linux-image-cloud-amd64", Files: files, Disks: []string{disk}, Timeout: 90 * time.Minute, Single: true},
+				Lab:      hvtest.Lab{Kernel: "linux-image-cloud-amd64", Files: files, Disks: []string{disk}, Timeout: 90 * time.Minute},
 				Binaries: []hvtest.LabBinary{{Name: "debian", Path: binary, Args: []string{"-test.run", "^TestDebian" + name + "$"}, Timeout: 85 * time.Minute}},
 			}.Run(t)
 		})

@@ -45,9 +45,8 @@ func (s LabSuite) Run(t *testing.T) {
 		if !errors.Is(err, errStill) && !labFell.MatchString(console) {
 			break
 		}
-		// QEMU's translator, with several processors, sometimes runs code that
-		// Linux has just patched as it was in between, and delivers an interrupt twice.
-		// This is no test's result; a fault of ours would have it fall again.
+		// QEMU sometimes delivers an interrupt twice. This is no test's result; a fault of
+		// ours would have it fall again.
 		t.Logf("the lab's kernel or a guest's fell, or its computer stood still; once more. It said:\n%s", console)
 		console, err = l.boot(t, initrd, image)
 	}

@@ -52,6 +52,7 @@ func TestLab(t *testing.T) {
 				"linux-image-6.12-cloud-amd64", "linux-image-6.12-amd64", "linux-image-6.12-rt-amd64"}
 		}
 		t.Run(kernel, func(t *testing.T) {
+			t.Parallel() // each lab has one processor
 			files := map[string]string{}
 			for _, p := range []string{"hxen", "hxen-worker", "hxen-netd"} {
 				files["bin/"+p] = program(t, "./app/cmd/"+p)
@@ -70,11 +71,9 @@ func TestLab(t *testing.T) {
 				last.Args = []string{"-test.run", run, "-test.failfast", "-test.count", cmp.Or(os.Getenv("HXEN_LAB_COUNT"), "1")}
 				binaries = binaries[len(binaries)-1:]
 			} else if short {
-				// Two emulated processors have this kernel trip over code that it patches,
-				// panic over its own stack, or stand still with its guests.
 				last.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
 			}
-			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute, Single: short}, Binaries: binaries}.Run(t)
+			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute}, Binaries: binaries}.Run(t)
 		})
 	}
 }

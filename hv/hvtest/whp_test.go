@@ -38,7 +38,7 @@ func TestLabWHP(t *testing.T) {
 	hvtest.LabSuite{
 		// Wine returns from exceptions by IRET, whose reads QEMU 7.2 takes for the
 		// kernel's own: with SMAP that is a fault.
-		Lab: hvtest.Lab{Kernel: "linux-image-6.12-cloud-amd64", Files: w.files, Timeout: 50 * time.Minute, Single: true, CPU: ",-smap"},
+		Lab: hvtest.Lab{Kernel: "linux-image-6.12-cloud-amd64", Files: w.files, Timeout: 50 * time.Minute, CPU: ",-smap"},
 		Binaries: []hvtest.LabBinary{
 			{Name: "probe", Path: w.script(t, "probe", "", probe), Args: []string{"-test.run", "^TestGuestCode$"}, Timeout: 10 * time.Minute},
 			{Name: "whp", Path: w.script(t, "whp", "", conformance), Args: []string{"-test.run", "^TestConformance$"}, Timeout: 10 * time.Minute},

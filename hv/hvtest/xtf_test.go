@@ -83,7 +83,7 @@ func runXTF(t *testing.T, kernel, binary string, kernels map[string]string) map[
 				script += "echo '@@ xtf-begin " + k + "'\n/lab/tests/xtf -test.run '^TestXTF$' -test.v -test.timeout 150s -xtf " + k + " 2>&1 | grep -v '^==='\n"
 			}
 		}
-		console, err := hvtest.Lab{Kernel: kernel, Files: files, Script: script, Timeout: 10 * time.Minute, Single: true}.Run(t)
+		console, err := hvtest.Lab{Kernel: kernel, Files: files, Script: script, Timeout: 10 * time.Minute}.Run(t)
 		begun := ""
 		lose := func() {
 			if begun == "" {

@@ -35,7 +35,7 @@ func TestGuestClones(t *testing.T) {
 
 func TestClones(t *testing.T) { clones(t, 100, 2) }
 
-// clones has n clones go on, some at once: the lab has two processors.
+// clones has n clones go on, atOnce of them at a time.
 func clones(t *testing.T, n, atOnce int) {
 	s := guest(kernels(t)[0])
 	s.Memory = 128 * hv.MiB
