@@ -17,10 +17,14 @@ type feature struct {
 	host    *Host
 	dism    string // the program
 	library string // that is there when the feature is, and Windows was started with it
+	// again has the setup go on when the user logs in after the restart.
+	again value
+	reg   *hive // of the user
 }
 
 const (
 	kindFeature = "feature"
+	kindAgain   = "again"
 	featureName = "HypervisorPlatform"
 
 	needsRestart = 3010 // ERROR_SUCCESS_REBOOT_REQUIRED, winerror.h
@@ -68,8 +72,7 @@ func (f *feature) Apply(ctx context.Context, s *plan.Session) error {
 	case stateOn:
 		return nil
 	case statePending:
-		s.Note(text.T("Restart the computer: from then on your guests run at the processor's speed."))
-		return nil
+		return f.goOn(s)
 	}
 	if !slices.ContainsFunc(s.Pending(), func(a plan.Act) bool { return a.Kind == kindFeature }) {
 		if err := s.Intend(plan.Act{Kind: kindFeature, Name: featureName, Old: state}); err != nil {
@@ -78,9 +81,36 @@ func (f *feature) Apply(ctx context.Context, s *plan.Session) error {
 	}
 	restart, err := f.set(ctx, s, "/enable-feature", "/all")
 	if restart {
-		s.Note(text.T("Restart the computer: from then on your guests run at the processor's speed."))
+		err = f.goOn(s)
 	}
 	return err
+}
+
+// runOnce holds what Windows runs, and then deletes, at the user's next login: the
+// exclamation mark has it deleted only when that has ended.
+// https://learn.microsoft.com/windows/win32/setupapi/run-and-runonce-registry-keys
+const (
+	runOnce     = `Software\Microsoft\Windows\CurrentVersion\RunOnce`
+	runOnceName = "!HXEN Setup"
+)
+
+// goOn tells of the restart, and has the setup go on after it.
+func (f *feature) goOn(s *plan.Session) error {
+	s.Note(text.T("Restart the computer: from then on your guests run at the processor's speed."))
+	if f.again.data == "" {
+		return nil
+	}
+	if err := s.Intend(plan.Act{Kind: kindAgain, Name: runOnceName, Sum: string(f.again.data)}); err != nil {
+		return err
+	}
+	err := f.reg.make(f.again.key)
+	if err == nil {
+		err = f.reg.put(f.again.key, f.again.name, f.again.data)
+	}
+	if err != nil {
+		s.Log("the setup does not go on by itself after the restart: %v", err) // and all works without that
+	}
+	return nil
 }
 
 // set has DISM change the feature, and reports whether Windows has to be restarted
@@ -104,6 +134,15 @@ func (f *feature) set(ctx context.Context, s *plan.Session, args ...string) (res
 // Undo implements plan.Step. A run that failed switches the feature off again;
 // uninstalling leaves it, because other programs may use it by now.
 func (f *feature) Undo(ctx context.Context, s *plan.Session, a plan.Act) error {
+	if a.Kind == kindAgain {
+		if now, err := f.reg.get(f.again.key, f.again.name); err != nil || string(now) != a.Sum {
+			return nil // Windows has run it, or the user is not logged in
+		}
+		if err := f.reg.put(f.again.key, f.again.name, ""); err != nil {
+			s.Note(err.Error())
+		}
+		return nil
+	}
 	if a.Name != featureName {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
+	"github.com/hxen-project/hxen/platform/access"
 	"github.com/hxen-project/hxen/platform/hostinfo"
 )
 
@@ -169,11 +170,19 @@ func (s *Setup) entry(p plan.Plan) []value {
 }
 
 // accelSteps make the accelerator usable.
-func (s *Setup) accelSteps(plan.Plan) []part {
+func (s *Setup) accelSteps(p plan.Plan) []part {
 	dir, err := windows.GetSystemDirectory()
 	if err != nil {
 		dir = `C:\Windows\System32`
 	}
 	dir = s.Host.at(dir)
-	return []part{{&feature{host: s.Host, dism: filepath.Join(dir, "dism.exe"), library: filepath.Join(dir, "WinHvPlatform.dll")}, true}}
+	f := &feature{host: s.Host, dism: filepath.Join(dir, "dism.exe"), library: filepath.Join(dir, "WinHvPlatform.dll"),
+		again: value{key: runOnce, name: runOnceName}, reg: &hive{root: registry.CURRENT_USER, below: s.Host.Registry, point: s.point}}
+	if sid, err := access.SID(p.Account); err == nil { // an administrator's password makes another user of this program
+		f.reg.root, f.reg.below = registry.USERS, sid+`\`+s.Host.Registry
+	}
+	if s.Payload != nil && s.Payload.self != "" {
+		f.again.data = textData(`"` + filepath.Join(p.Prefix, setupPath) + `" ` + ResumeFlag)
+	}
+	return []part{{f, true}}
 }

@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
@@ -52,6 +53,26 @@ func (s *Setup) fixFor(c hostinfo.Check) Fix {
 		return FixPackages
 	}
 	return s.accelFix(c)
+}
+
+// ResumeFlag has the setup go on after a restart that something it has switched on
+// needs.
+const ResumeFlag = "--resume"
+
+// Resumed is what there is to say after such a restart: whether guests run as they
+// were to.
+func Resumed(found []Finding) []string {
+	var notes []string
+	for _, f := range found {
+		switch {
+		case !strings.HasPrefix(f.ID, "accelerator."):
+		case f.State == hostinfo.OK:
+			return []string{text.T("Your guests run at the processor's speed now.")}
+		default:
+			notes = append(notes, strings.TrimSpace(text.Finding(f.Title)+": "+text.Finding(f.Detail)+" "+text.Finding(f.Cure)))
+		}
+	}
+	return notes
 }
 
 // room says whether the place that is proposed has room for HXEN.

@@ -42,7 +42,9 @@ func newComputer(t *testing.T) *computer {
 	c := &computer{t: t, dir: dir, below: `Software\hxen-test\` + filepath.Base(dir) + `\`,
 		comps: []plan.Component{plan.Command, plan.Window}}
 	t.Cleanup(func() {
-		removeKeys(registry.LOCAL_MACHINE, strings.TrimSuffix(c.below, `\`))
+		for _, root := range []registry.Key{registry.LOCAL_MACHINE, registry.CURRENT_USER} {
+			removeKeys(root, strings.TrimSuffix(c.below, `\`))
+		}
 		os.RemoveAll(dir) // what a played kill left open stays
 	})
 	start := programs(plan.System)
@@ -257,6 +259,12 @@ func TestWindowsSteps(t *testing.T) {
 			t.Errorf("%s is %q, not %q", k, got, want)
 		}
 	}
+	// After the restart the setup goes on by itself.
+	own := &hive{root: registry.CURRENT_USER, below: c.below}
+	want := textData(`"` + c.pl.Prefix + `\hxen-setup.exe" --resume`)
+	if got, err := own.get(runOnce, runOnceName); got != want || err != nil {
+		t.Errorf("RunOnce has %q, not %q: %v", got, want, err)
+	}
 	// Again, which changes nothing; a newer one, and one without the window.
 	if r, _ := c.do(plan.Install, p1); !r.OK || compare(one, c.files()) != "" {
 		t.Errorf("%+v\n%s", r, compare(one, c.files()))
@@ -287,6 +295,9 @@ func TestWindowsSteps(t *testing.T) {
 	if d := compare(before, after); !r.OK || d != "" {
 		t.Errorf("removed: %+v\n%s", r, d)
 	}
+	if got, err := own.get(runOnce, runOnceName); got != "" || err != nil {
+		t.Errorf("removed, and RunOnce has %q: %v", got, err)
+	}
 	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "stays switched on") }) {
 		t.Errorf("notes %q", r.Notes)
 	}
@@ -302,6 +313,9 @@ func TestWindowsFailing(t *testing.T) {
 	c.fail = "hxen.exe"
 	if r, _ := c.do(plan.Install, p1); r.OK || !r.Undone || compare(before, c.files()) != "" {
 		t.Errorf("%+v\n%s", r, compare(before, c.files()))
+	}
+	if got, err := (&hive{root: registry.CURRENT_USER, below: c.below}).get(runOnce, runOnceName); got != "" || err != nil {
+		t.Errorf("taken back, and RunOnce has %q: %v", got, err)
 	}
 	c.fail = "dism.exe"
 	if r, _ := c.do(plan.Install, p1); !r.OK || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "does not want to") {

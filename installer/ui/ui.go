@@ -45,6 +45,7 @@ type Options struct {
 	Version   string
 	Icon      []byte // PNG
 	Uninstall bool   // begin with removing
+	Resume    bool   // begin with what a restart has made of an installation
 	// Launch starts HXEN's window from where the plan put it, with the example
 	// guest if demo is set. It returns when that has begun.
 	Launch func(p plan.Plan, demo bool) error
@@ -70,6 +71,7 @@ const (
 	review
 	working
 	done
+	resume // stands for all before done after a restart
 	remove // stands for check and choose when uninstalling
 )
 
@@ -78,6 +80,7 @@ func Run(ctx context.Context, o Options) int {
 	a := app.NewWithID(appID)
 	a.Settings().SetTheme(look{theme.DefaultTheme()})
 	w := newWizard(ctx, a, o)
+	w.begin()
 	w.win.CenterOnScreen()
 	w.win.ShowAndRun()
 	forget()
@@ -162,18 +165,26 @@ func newWizard(ctx context.Context, a fyne.App, o Options) *wizard {
 			w.cancel()
 		}
 	})
+	return w
+}
+
+// begin shows the first page.
+func (w *wizard) begin() {
+	o := w.Options
 	w.options = o.Backend.Defaults()
 	var err error
 	if w.there, err = o.Backend.Installed(); err != nil {
 		w.fail(err)
 	}
-	if o.Uninstall {
+	switch {
+	case o.Uninstall:
 		w.action = plan.Uninstall
 		w.show(remove)
-	} else {
+	case o.Resume && w.there.There && !w.there.Interrupted:
+		w.show(resume)
+	default:
 		w.show(welcome)
 	}
-	return w
 }
 
 // code is the exit code when the window has been closed.
@@ -192,6 +203,9 @@ func (w *wizard) order() []page {
 	if w.action == plan.Uninstall {
 		return []page{welcome, remove, review, working, done}
 	}
+	if w.page == resume {
+		return []page{resume, done}
+	}
 	return []page{welcome, checking, choose, review, working, done}
 }
 
@@ -199,7 +213,7 @@ func (p page) title() string {
 	switch p {
 	case welcome:
 		return text.T("Welcome")
-	case checking:
+	case checking, resume:
 		return text.T("Check")
 	case choose:
 		return text.T("Choose")
@@ -240,7 +254,7 @@ func (w *wizard) show(p page) {
 	w.back.Show()
 	w.next.SetText(text.T("Next"))
 	w.leave.SetText(text.T("Cancel"))
-	if p == welcome || p == working || p == done {
+	if p == welcome || p == working || p == done || p == resume {
 		w.back.Hide()
 	}
 	var content fyne.CanvasObject
@@ -257,6 +271,8 @@ func (w *wizard) show(p page) {
 		content = w.reviewPage()
 	case working:
 		content = w.workPage()
+	case resume:
+		content = w.resumePage()
 	default:
 		content = w.donePage()
 	}

@@ -25,6 +25,7 @@ type computer struct {
 	err    error // of Plan
 	result plan.Result
 	ran    plan.Plan
+	resume bool
 	wait   chan struct{} // Run returns when it is closed or its context ends
 }
 
@@ -87,9 +88,10 @@ func open(t *testing.T, c *computer) *stage {
 		c.wait = make(chan struct{})
 		close(c.wait)
 	}
-	w := newWizard(context.Background(), a, Options{Backend: c, Version: "1.2", Launch: func(plan.Plan, bool) error { return nil }})
+	w := newWizard(context.Background(), a, Options{Backend: c, Resume: c.resume, Version: "1.2", Launch: func(plan.Plan, bool) error { return nil }})
 	s := &stage{wizard: w, computer: c, t: t, queue: make(chan func(), 100)}
 	w.do = func(f func()) { s.queue <- f } // the test driver would run it beside the test
+	w.begin()
 	t.Cleanup(func() {
 		if !s.closed {
 			w.win.Close()
@@ -170,6 +172,28 @@ func TestKeyboardAlone(t *testing.T) {
 	}
 	if s.code() != exitOK {
 		t.Errorf("code %d", s.code())
+	}
+}
+
+// TestResume: after a restart the wizard looks by itself, and says what became of it.
+func TestResume(t *testing.T) {
+	there := steps.Installed{Plan: plan.Plan{Version: "1.2", Action: plan.Install}, There: true}
+	s := open(t, &computer{resume: true, there: there})
+	s.at(done)
+	if all := strings.Join(texts(s.body), "|"); !strings.Contains(all, "Version 1.2") || !strings.Contains(all, "#kvm: #permission denied") {
+		t.Error(all)
+	}
+	s.enter()
+	if !s.closed || s.code() != exitOK {
+		t.Errorf("closed %v, code %d", s.closed, s.code())
+	}
+	there.Interrupted = true // a run that ended halfway is gone on with first
+	if s := open(t, &computer{resume: true, there: there}); s.page != welcome {
+		t.Errorf("page %v", s.page)
+	}
+	good := []steps.Finding{{Check: hostinfo.Check{ID: "accelerator.whpx", State: hostinfo.OK}}}
+	if n := steps.Resumed(good); len(n) != 1 || !strings.Contains(n[0], "now") {
+		t.Errorf("%q", n)
 	}
 }
 

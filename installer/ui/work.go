@@ -14,6 +14,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/text"
 	"github.com/hxen-project/hxen/installer/plan"
+	"github.com/hxen-project/hxen/installer/steps"
 	"github.com/hxen-project/hxen/platform/hostinfo"
 )
 
@@ -123,6 +124,24 @@ func (w *wizard) saveLog() {
 	}, w.win)
 	d.SetFileName("hxen-setup.log")
 	d.Show()
+}
+
+// resumePage looks at what a restart has made of what was installed before it.
+func (w *wizard) resumePage() fyne.CanvasObject {
+	w.next.Hide()
+	w.plan = w.there.Plan
+	w.work(func(ctx context.Context) func() {
+		found, err := w.Backend.Preflight(ctx)
+		return func() {
+			w.result = &plan.Result{OK: err == nil, Action: plan.Install, Version: w.there.Version, Notes: steps.Resumed(found)}
+			if err != nil {
+				w.result.Error = err.Error()
+			}
+			w.show(done)
+		}
+	})
+	return container.NewVBox(w.heading(text.T("Going on after the restart"), text.T("This takes a few seconds.")),
+		gap(8), widget.NewProgressBarInfinite())
 }
 
 func (w *wizard) donePage() fyne.CanvasObject {

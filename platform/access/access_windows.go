@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"strings"
 	"unicode/utf16"
 
@@ -49,6 +50,9 @@ func serviceSID(name string) string {
 // SID is the security identifier of the account with this name, as DOMAIN\name or
 // name alone.
 func SID(account string) (string, error) {
+	if u, err := user.Current(); err == nil && strings.EqualFold(u.Username, account) {
+		return u.Uid, nil // names of accounts that live elsewhere cannot always be looked up
+	}
 	sid, _, _, err := windows.LookupSID("", account)
 	if err != nil {
 		return "", fmt.Errorf("find the account %s: %w", account, err)

@@ -3,8 +3,6 @@ package hostsvc
 import (
 	"fmt"
 	"os"
-	"os/user"
-	"strings"
 
 	"golang.org/x/sys/windows"
 
@@ -20,10 +18,7 @@ func Installer() (Account, error) {
 	}
 	a := Account{Name: VirtualAccount(access.ServiceName), Owner: access.Me()}
 	if name := os.Getenv("SUDO_USER"); name != "" {
-		me, err := user.Current()
-		if err == nil && strings.EqualFold(me.Username, name) {
-			return a, nil // names of accounts that live elsewhere cannot always be looked up
-		}
+		var err error
 		if a.Owner, err = access.SID(name); err != nil {
 			return Account{}, err
 		}

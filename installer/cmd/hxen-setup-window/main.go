@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/hxen-project/hxen/app/text"
@@ -40,6 +41,7 @@ func run(args []string) (int, error) {
 	f.SetOutput(io.Discard)
 	program := f.String("setup", "", "")
 	uninstall := f.Bool("uninstall", false, "")
+	resume := f.Bool(strings.TrimLeft(steps.ResumeFlag, "-"), false, "")
 	if err := f.Parse(args); err != nil {
 		return 2, fmt.Errorf("%w; this choice needs --yes or --text", err)
 	}
@@ -66,5 +68,5 @@ func run(args []string) (int, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return ui.Run(ctx, ui.Options{Backend: s, Version: p.Version, Icon: icon, Uninstall: *uninstall, Launch: launch}), nil
+	return ui.Run(ctx, ui.Options{Backend: s, Version: p.Version, Icon: icon, Uninstall: *uninstall, Resume: *resume, Launch: launch}), nil
 }

@@ -53,7 +53,7 @@ func main() {
 // choices are the command line.
 type choices struct {
 	text, yes, version, elevated       bool
-	printPlan, uninstall               bool
+	printPlan, uninstall, resume       bool
 	system, user, noService, kvm       bool
 	removeGuests, removePackages, json bool
 	components, prefix, from, socket   string
@@ -80,6 +80,7 @@ func parse(args []string, out io.Writer) (choices, error) {
 	f.BoolVar(&c.json, "json", false, text.T("print events and the result as JSON lines"))
 	f.BoolVar(&c.version, "version", false, text.T("print the version"))
 	f.BoolVar(&c.elevated, strings.TrimLeft(steps.ElevatedFlag, "-"), false, "")
+	f.BoolVar(&c.resume, strings.TrimLeft(steps.ResumeFlag, "-"), false, "")
 	f.StringVar(&c.socket, "socket", "", "")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -138,11 +139,34 @@ func run(args []string) int {
 		return silent(ctx, setup, c)
 	case c.text:
 		return ask(ctx, setup, c)
+	case c.resume && !goesOn(setup):
+		return exitOK // it was removed, or put right otherwise, meanwhile
 	}
 	if code, shown := window(setup, args); shown {
 		return code
 	}
+	if c.resume {
+		return resumed(ctx, setup, c)
+	}
 	return ask(ctx, setup, c)
+}
+
+// goesOn reports whether there is something to go on with after a restart.
+func goesOn(s *steps.Setup) bool {
+	i, err := s.Installed()
+	return err == nil && (i.There || i.Interrupted)
+}
+
+// resumed tells in the terminal what a restart has made of the installation.
+func resumed(ctx context.Context, s *steps.Setup, c choices) int {
+	found, err := s.Preflight(ctx)
+	if err != nil {
+		return refuse(c, err)
+	}
+	for _, n := range steps.Resumed(found) {
+		fmt.Println(n)
+	}
+	return exitOK
 }
 
 // open finds this program and what it carries.
