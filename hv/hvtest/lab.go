@@ -122,6 +122,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debug /sys/kernel/debug
 mount -t tmpfs tmp /tmp
+stty -echo
 mkdir -p /run /dev/shm
 mount -t tmpfs shm /dev/shm
 ifconfig lo up
@@ -210,9 +211,15 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 		both := io.MultiWriter(&out, f)
 		cmd.Stdout, cmd.Stderr = both, both
 	}
+	line, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	start := time.Now()
-	err := cmd.Start()
-	if err == nil {
+	if err = cmd.Start(); err == nil {
+		if !l.Icount {
+			go nudge(line)
+		}
 		go endStill(ctx, cmd.Process.Pid, end)
 		err = cmd.Wait()
 	}
@@ -231,6 +238,19 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 		err = errors.New("the lab ended early")
 	}
 	return console, err
+}
+
+// nudge interrupts the lab's processor by its serial line now and then, until that ends.
+// VMRUN and #VMEXIT in QEMU change interrupt_request without the lock under which other
+// threads do, so that an interrupt gets lost, which stays marked in the LAPIC: with the
+// next one it is seen.
+func nudge(line io.Writer) {
+	for {
+		time.Sleep(time.Second)
+		if _, err := line.Write([]byte("\n")); err != nil {
+			return
+		}
+	}
 }
 
 // errStill is of a lab that does nothing at all any more, where even an idle kernel
