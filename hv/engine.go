@@ -260,6 +260,15 @@ type DiskFile interface {
 	Close() error
 }
 
+// PromptFile is a DiskFile that knows which transfers need not wait.
+type PromptFile interface {
+	DiskFile
+	// ReadVNow and WriteVNow are ReadV and WriteV where those only copy memory of the
+	// host's. Else, and on any error, they report false, and may have moved a part.
+	ReadVNow(bufs [][]byte, off int64) bool
+	WriteVNow(bufs [][]byte, off int64) bool
+}
+
 // AccelInfo is the verdict on one accelerator.
 type AccelInfo struct {
 	Name   string `json:"name"` // QEMU's name: kvm, whpx, hvf, tcg

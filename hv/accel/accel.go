@@ -103,6 +103,8 @@ type VM interface {
 	NewVCPU(id int, cpuid []CPUID) (VCPU, error)
 	// NewTimer makes a timer for f, as exact as the system has them.
 	NewTimer(f func()) Timer
+	// NewBell makes a bell for f, for the threads of processors to ring.
+	NewBell(f func()) Bell
 	// Close ends the machine. Its processors are closed before.
 	Close() error
 }

@@ -32,7 +32,7 @@ type Guest struct {
 	Log    *slog.Logger
 }
 
-// Driver is what one device does. Only the device's goroutine calls it.
+// Driver is what one device does. One caller at a time calls it.
 type Driver interface {
 	// Connect begins to serve a front end that has published its rings. What it
 	// returns is published with the state Connected.
@@ -44,6 +44,15 @@ type Driver interface {
 	// Disconnect ends what Connect began, also a Connect that failed. When it
 	// returns nobody uses the front end's memory any more.
 	Disconnect()
+}
+
+// Prompt is a Driver that can do some work where its front end's event arrives, on
+// the processor's own thread: that saves waking another, which costs more than
+// short work itself.
+type Prompt interface {
+	// WorkNow is Work as far as it waits for nothing, not even for a disk. It reports
+	// whether that was all there is to do.
+	WorkNow() (done bool, err error)
 }
 
 // Drainer is a Driver that may have requests in work which a Disconnect would
@@ -62,8 +71,8 @@ type Config struct {
 	Front, Back map[string]string
 }
 
-// Device is one device of a guest. One goroutine owns it; its methods may be
-// called from any other.
+// Device is one device of a guest. Its own goroutine and its event channels' take
+// turns at it; its methods may be called from any other.
 type Device struct {
 	guest  *Guest
 	node   xenstore.Device
@@ -77,12 +86,13 @@ type Device struct {
 	ended  <-chan struct{} // closed by stop
 	done   chan struct{}   // closed when nobody serves the device any more
 
-	// The goroutine's own.
-	link    *Link // nil: no front end is connected
-	state   int   // what the back end's node says
-	broken  bool  // the front end has to start over
-	leaving bool
-	logged  time.Time
+	turn    sync.Mutex // held by whoever does something for the device
+	link    *Link      // guarded by turn; nil: no front end is connected
+	fault   error      // guarded by turn; what a processor's thread found wrong
+	state   int        // guarded by turn; what the back end's node says
+	broken  bool       // guarded by turn; the front end has to start over
+	leaving bool       // guarded by turn
+	logged  time.Time  // guarded by turn
 }
 
 // Add makes a device for the guest to find, and serves it. A guest that was
@@ -169,6 +179,31 @@ func (d *Device) Wake() {
 	}
 }
 
+// eventNow is for an event of the front end, on the processor's thread, and reports
+// whether it is done with.
+func (d *Device) eventNow(p Prompt) (done bool) {
+	if !d.turn.TryLock() {
+		return false
+	}
+	defer d.turn.Unlock()
+	if d.link != nil && d.fault == nil {
+		done, d.fault = p.WorkNow()
+	}
+	return done
+}
+
+// event is for an event of the front end, on the channel's goroutine, and for a
+// timer's.
+func (d *Device) event() {
+	d.turn.Lock()
+	d.work()
+	lost := d.link == nil
+	d.turn.Unlock()
+	if lost {
+		d.Wake() // Unplug may have waited for that
+	}
+}
+
 // Do runs f on the device's goroutine, between calls of the Driver, and waits for
 // it. It reports whether f has run: nobody runs it after the device's end.
 func (d *Device) Do(f func()) bool {
@@ -225,32 +260,61 @@ func (d *Device) serve(ctx context.Context) {
 	defer close(d.done)
 	defer d.watch.Close()
 	defer d.stop()
-	defer d.disconnect()
+	defer d.end()
 	leave := d.leave
 	for ctx.Err() == nil {
+		var act func()
 		select {
 		case <-ctx.Done():
 			return
 		case <-leave:
-			leave, d.leaving = nil, true
-			d.publish(xenabi.XenbusStateClosing, map[string]string{"online": "0"})
-			d.follow()
-		case f := <-d.calls:
-			f()
+			leave = nil
+			act = d.letGo
+		case act = <-d.calls:
 		case <-d.watch.C:
 			d.watch.Paths()
-			d.follow()
+			act = d.follow
 		case <-d.wake:
-			if d.link == nil {
-				continue
-			}
-			if err := d.driver.Work(); err != nil {
-				d.fail(err)
-			}
+			act = d.work
 		}
-		if d.leaving && d.link == nil && d.gone() {
+		if d.act(act) {
 			return
 		}
+	}
+}
+
+// end leaves nobody who uses the front end's memory.
+func (d *Device) end() {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	d.disconnect()
+}
+
+// act does something in turn, and reports whether the device is gone.
+func (d *Device) act(f func()) (gone bool) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	f()
+	return d.leaving && d.link == nil && d.gone()
+}
+
+// letGo begins what Unplug asks for.
+func (d *Device) letGo() {
+	d.leaving = true
+	d.publish(xenabi.XenbusStateClosing, map[string]string{"online": "0"})
+	d.follow()
+}
+
+func (d *Device) work() {
+	if d.link == nil {
+		return
+	}
+	err := d.fault
+	if err == nil {
+		err = d.driver.Work()
+	}
+	if err != nil {
+		d.fail(err)
 	}
 }
 
@@ -321,7 +385,7 @@ func (d *Device) disconnect() {
 	}
 	d.driver.Disconnect()
 	d.link.close()
-	d.link = nil
+	d.link, d.fault = nil, nil
 }
 
 // fail ends the connection for what the front end did, until it starts over.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenstore"
@@ -19,6 +20,7 @@ type Link struct {
 	device   *Device
 	mappings []*xen.Mapping
 	channels []*xen.Channel
+	timers   []accel.Timer
 }
 
 // newLink takes what the front end has published, as of one moment.
@@ -91,18 +93,29 @@ func (l *Link) Pages(gfns ...uint64) (*xen.Mapping, error) {
 	return m, nil
 }
 
-// Channel binds the front end's event channel: notify, or with nil the device's
-// Wake, is called for each event, on a thread that must not wait.
+// Channel binds the front end's event channel: notify is called for its events, on a
+// goroutine of its own. With nil the driver works then.
 func (l *Link) Channel(port uint32, notify func()) (*xen.Channel, error) {
+	d, now := l.device, (func() bool)(nil)
 	if notify == nil {
-		notify = l.device.Wake
+		notify = d.event
+		if p, ok := d.driver.(Prompt); ok {
+			now = func() bool { return d.eventNow(p) }
+		}
 	}
-	ch, err := l.device.guest.Domain.Connect(port, notify)
+	ch, err := d.guest.Domain.Connect(port, now, notify)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrontEnd, err)
 	}
 	l.channels = append(l.channels, ch)
 	return ch, nil
+}
+
+// Timer has the driver work when it is due.
+func (l *Link) Timer() accel.Timer {
+	t := l.device.guest.Domain.NewTimer(l.device.event)
+	l.timers = append(l.timers, t)
+	return t
 }
 
 // Grant is the page behind a grant, for one request.
@@ -126,5 +139,8 @@ func (l *Link) close() {
 	}
 	for _, ch := range l.channels {
 		ch.Close()
+	}
+	for _, t := range l.timers {
+		t.Close()
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Ring is a back end's end of a ring of requests and responses (io/ring.h),
-// which may span pages. One goroutine uses it.
+// which may span pages. One caller at a time uses it.
 //
 // Responses take the places of requests in the order in which they are given;
 // there can be no more than there were requests.
@@ -77,15 +77,19 @@ func (r *Ring) Next(b []byte) (bool, error) {
 
 // More asks the front end for an event for its next request, and reports whether
 // one has come meanwhile, or is left. Only after a no may the back end wait.
-func (r *Ring) More() (bool, error) {
-	if n, err := r.waiting(); n > 0 || err != nil {
-		return n > 0, err
+func (r *Ring) More() (bool, error) { return r.MoreAt(1) }
+
+// MoreAt is More for the n-th request from now, for who looks at the ring by himself
+// after a while.
+func (r *Ring) MoreAt(n int) (bool, error) {
+	if have, err := r.waiting(); have >= uint32(n) || err != nil {
+		return true, err
 	}
-	if err := r.m.Page(0).Store32(xenabi.SringReqEvent, r.taken+1); err != nil {
+	if err := r.m.Page(0).Store32(xenabi.SringReqEvent, r.taken+uint32(n)); err != nil {
 		return false, err
 	}
-	n, err := r.waiting()
-	return n > 0, err
+	have, err := r.waiting()
+	return have >= uint32(n), err
 }
 
 // Respond puts a response into the ring, for Push.

@@ -129,7 +129,7 @@ func (m *Memory) Backed(gpa, n uint64) bool { return m.backed(gpa, n) }
 // away, which must be after everything that holds a Page has stopped. The
 // zero Page has no memory and faults.
 type Page struct {
-	mem []byte // nil or PageSize long
+	mem []byte // nil or PageSize long, with its slot behind it
 	gfn uint64
 }
 
@@ -138,11 +138,11 @@ func (m *Memory) Page(gfn uint64) (Page, error) {
 	if gfn >= m.cfg.Limit>>PageShift {
 		return Page{}, Fault{gfn << PageShift, PageSize}
 	}
-	mem := m.at(gfn<<PageShift, PageSize)
-	if mem == nil {
+	mem := m.from(gfn << PageShift)
+	if len(mem) < PageSize {
 		return Page{}, Fault{gfn << PageShift, PageSize}
 	}
-	return Page{mem, gfn}, nil
+	return Page{mem[:PageSize], gfn}, nil
 }
 
 // GFN is the page's frame number.
@@ -176,6 +176,23 @@ func (p Page) Write(off int, b []byte) error {
 // kernel does (a disk's pread, a socket's write), and for nothing else: the
 // guest changes it at will, so nobody parses it.
 func (p Page) Buffer(off, n int) ([]byte, error) { return p.cut(off, n) }
+
+// AppendBuffer adds to bufs what Buffer returns, or makes the last buffer longer by
+// it where they lie next to each other: the kernel then has fewer to go through.
+func (p Page) AppendBuffer(bufs [][]byte, off, n int) ([][]byte, error) {
+	b, err := p.cut(off, n)
+	if err != nil || n == 0 {
+		return bufs, err
+	}
+	if k := len(bufs) - 1; k >= 0 {
+		last := bufs[k]
+		if len(last) < cap(last) && &last[:len(last)+1][len(last)] == &b[0] {
+			bufs[k] = last[:len(last)+n]
+			return bufs, nil
+		}
+	}
+	return append(bufs, p.mem[off:off+n]), nil
+}
 
 // Uint16 and its like read a plain little-endian field.
 func (p Page) Uint16(off int) (uint16, error) {

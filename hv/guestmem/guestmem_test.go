@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -291,4 +292,58 @@ func FuzzTranslate(f *testing.F) {
 		_, _ = m.Translate(Paging{cr0, cr3, cr4, efer}, linear, true)
 		_ = m.WriteLinear(Paging{cr0, cr3, cr4, efer}, linear, make([]byte, 3*PageSize))
 	})
+}
+
+// TestAppendBuffer: what lies next to each other in one slot is one buffer, and
+// nothing else is.
+func TestAppendBuffer(t *testing.T) {
+	m := New(Config{})
+	host := Host(8)
+	for i := range host {
+		host[i] = byte(i >> 9) // each half KiB is another
+	}
+	if err := m.Add(0, host[:4*PageSize]); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Add(4*PageSize, host[4*PageSize:6*PageSize:6*PageSize]); err != nil {
+		t.Fatal(err)
+	}
+	type part struct{ gfn, off, n int }
+	for _, c := range []struct {
+		parts []part
+		want  []int
+	}{
+		{[]part{{0, 0, 4096}, {1, 0, 4096}, {2, 0, 512}}, []int{8704}},
+		{[]part{{0, 512, 3584}, {1, 0, 4096}}, []int{7680}},
+		{[]part{{0, 0, 512}, {1, 0, 4096}}, []int{512, 4096}},
+		{[]part{{0, 0, 4096}, {1, 512, 512}}, []int{4096, 512}},
+		{[]part{{1, 0, 4096}, {0, 0, 4096}}, []int{4096, 4096}},
+		{[]part{{0, 0, 4096}, {0, 0, 4096}}, []int{4096, 4096}},
+		{[]part{{2, 0, 512}, {2, 512, 512}, {3, 0, 0}}, []int{1024}},
+		{[]part{{4, 0, 4096}, {5, 0, 4096}}, []int{8192}},
+	} {
+		var bufs [][]byte
+		var want []byte
+		for _, p := range c.parts {
+			page, err := m.Page(uint64(p.gfn))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bufs, err = page.AppendBuffer(bufs, p.off, p.n); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, host[p.gfn*PageSize+p.off:][:p.n]...)
+		}
+		var sizes []int
+		for _, b := range bufs {
+			sizes = append(sizes, len(b))
+		}
+		if !slices.Equal(sizes, c.want) || !bytes.Equal(bytes.Join(bufs, nil), want) {
+			t.Errorf("%v are buffers of %v bytes, want %v", c.parts, sizes, c.want)
+		}
+	}
+	p, _ := m.Page(0)
+	if bufs, err := p.AppendBuffer(nil, 4000, 97); err == nil || len(bufs) > 0 {
+		t.Error("a buffer reaches beyond its page")
+	}
 }

@@ -73,6 +73,7 @@ func (f *FakeAccel) NewVM(c accel.Config) (accel.VM, error) {
 func (m *fakeVM) Close() error { return nil }
 
 func (m *fakeVM) NewTimer(f func()) accel.Timer { return accel.NewTimer(f) }
+func (m *fakeVM) NewBell(f func()) accel.Bell   { return accel.NewBell(f) }
 
 func (m *fakeVM) Caps() accel.Caps {
 	return accel.Caps{

@@ -75,7 +75,7 @@ func NewFront(t testing.TB) *Front {
 	var err error
 	f.Domain, err = xen.New(xen.Config{
 		Domid: 1, Memory: f.Mem, VCPUs: []xen.VCPU{frontCPU{f.raised}}, RAMPages: FrontPages, StorePFN: frontStore,
-		TSC: func() uint64 { return uint64(time.Now().UnixNano()) }, TSCHz: 1e9, NewTimer: accel.NewTimer,
+		TSC: func() uint64 { return uint64(time.Now().UnixNano()) }, TSCHz: 1e9, NewTimer: accel.NewTimer, NewBell: accel.NewBell,
 		Console: func([]byte) {}, Shutdown: func(uint32) {},
 	})
 	f.check(err)
@@ -91,7 +91,7 @@ func NewFront(t testing.TB) *Front {
 	ring, err := store.NewRing(1, f.page(frontStore), func() { channel.Notify() })
 	f.check(err)
 	f.storePort = f.Domain.StorePort()
-	channel, err = f.Domain.Connect(f.storePort, ring.Kick)
+	channel, err = f.Domain.Connect(f.storePort, nil, ring.Kick)
 	f.check(err)
 	f.check(f.Client.Introduce(xenstore.DomainConfig{Domid: 1, Name: "front", UUID: "0", VCPUs: 1}))
 

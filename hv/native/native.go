@@ -359,7 +359,7 @@ func (m *Machine) domainConfig() xen.Config {
 		Domid: domid, UUID: m.config.UUID, Memory: m.mem, VCPUs: vcpus,
 		E820: m.layout.e820(), RAMPages: m.config.Memory / guestmem.PageSize,
 		StorePFN: storeAt / guestmem.PageSize, ConsolePFN: consoleAt / guestmem.PageSize,
-		TSC: m.cpus[0].cpu.TSC, TSCHz: m.caps.TSCHz, NewTimer: m.vm.NewTimer,
+		TSC: m.cpus[0].cpu.TSC, TSCHz: m.caps.TSCHz, NewTimer: m.vm.NewTimer, NewBell: m.vm.NewBell,
 		Console:  func(text []byte) { m.console.Print(text) },
 		Shutdown: m.shutdown,
 		Discard:  m.discard,
@@ -401,7 +401,7 @@ func (m *Machine) connect(store *xenstore.Store, ring func(guestmem.Page, func()
 	}
 	var consoleEnd, storeEnd *xen.Channel
 	m.console = console.New(page, func() { consoleEnd.Notify() })
-	if consoleEnd, err = m.domain.Connect(m.domain.ConsolePort(), m.console.Kick); err != nil {
+	if consoleEnd, err = m.domain.Connect(m.domain.ConsolePort(), nil, m.console.Kick); err != nil {
 		return fmt.Errorf("connect the console: %w", err)
 	}
 
@@ -413,7 +413,7 @@ func (m *Machine) connect(store *xenstore.Store, ring func(guestmem.Page, func()
 	if err != nil {
 		return fmt.Errorf("make XenStore's ring: %w", err)
 	}
-	if storeEnd, err = m.domain.Connect(m.domain.StorePort(), m.ring.Kick); err != nil {
+	if storeEnd, err = m.domain.Connect(m.domain.StorePort(), nil, m.ring.Kick); err != nil {
 		return fmt.Errorf("connect XenStore: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

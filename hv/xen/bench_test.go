@@ -11,7 +11,7 @@ func BenchmarkSend(b *testing.B) {
 	l := newLab(b, 1, true)
 	l.mapShared()
 	port := l.alloc()
-	if _, err := l.Connect(port, func() {}); err != nil {
+	if _, err := l.Connect(port, nil, func() {}); err != nil {
 		b.Fatal(err)
 	}
 	_ = l.mem.Write(buf, xenabi.Bytes(&xenabi.EvtchnPort{Port: port}))

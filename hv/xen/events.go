@@ -3,6 +3,7 @@ package xen
 import (
 	"fmt"
 
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/guestmem"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
@@ -28,27 +29,45 @@ type port struct {
 }
 
 // cut ends what is behind the port; a Channel that is still held does nothing.
-func (p *port) cut() { p.ch = nil }
+func (p *port) cut() {
+	if p.ch != nil {
+		p.ch.bell.Close()
+		p.ch = nil
+	}
+}
 
 // Channel is a back end's end of an event channel.
 type Channel struct {
-	d      *Domain
-	port   uint32
-	notify func()
+	d    *Domain
+	port uint32
+	now  func() bool // may be nil
+	bell accel.Bell
 }
 
-// Connect binds a back end to a port that the guest offers to domain 0.
-// notify runs on the vCPU's thread whenever the guest sends; it must not wait.
-func (d *Domain) Connect(number uint32, notify func()) (*Channel, error) {
+// Connect binds a back end to a port that the guest offers to domain 0. notify is
+// called on a goroutine of the channel's after the guest has sent; it may still be
+// on its way after Close. now, which may be nil, is called before on the vCPU's
+// thread, must not wait, and reports whether that was enough.
+func (d *Domain) Connect(number uint32, now func() bool, notify func()) (*Channel, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.portAt(uint64(number))
 	if p == nil || p.state != portUnbound || p.remote != 0 {
 		return nil, fmt.Errorf("connect event channel %d: the guest does not offer it", number)
 	}
-	p.state, p.ch = portInterdomain, &Channel{d, number, notify}
+	p.state, p.ch = portInterdomain, &Channel{d, number, now, d.cfg.NewBell(notify)}
 	return p.ch, nil
 }
+
+// sent tells the back end that the guest has sent.
+func (ch *Channel) sent() {
+	if ch.now == nil || !ch.now() {
+		ch.bell.Ring()
+	}
+}
+
+// NewTimer is one of the host's, for a back end.
+func (d *Domain) NewTimer(f func()) accel.Timer { return d.cfg.NewTimer(f) }
 
 // Notify raises the event in the guest; nothing happens when the guest has
 // closed its end or the channel was closed.
@@ -62,6 +81,7 @@ func (ch *Channel) Notify() {
 
 // Close unbinds the back end's end; the guest's port waits for another.
 func (ch *Channel) Close() {
+	ch.bell.Close()
 	ch.d.mu.Lock()
 	defer ch.d.mu.Unlock()
 	if p := &ch.d.ports[ch.port]; p.ch == ch {
@@ -175,7 +195,7 @@ func (d *Domain) send(c *Call, number uint32) int64 {
 	switch p.state {
 	case portInterdomain:
 		if p.ch != nil {
-			c.after = append(c.after, p.ch.notify)
+			c.after = append(c.after, p.ch)
 		}
 		return 0
 	case portIPI:

@@ -53,7 +53,7 @@ func TestSave(t *testing.T) {
 		timer := l.bindVIRQ(0, xenabi.VIRQ_TIMER)
 		l.bindVIRQ(1, xenabi.VIRQ_TIMER)
 		front := l.alloc()
-		ch, err := l.Connect(front, func() {})
+		ch, err := l.Connect(front, nil, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,10 +91,10 @@ func TestSave(t *testing.T) {
 		if !next.pending(timer) {
 			t.Error("the timer did not fire")
 		}
-		if _, err := next.Connect(front, func() {}); err != nil {
+		if _, err := next.Connect(front, nil, func() {}); err != nil {
 			t.Errorf("the back end cannot connect again: %v", err)
 		}
-		if _, err := next.Connect(next.StorePort(), func() {}); err != nil {
+		if _, err := next.Connect(next.StorePort(), nil, func() {}); err != nil {
 			t.Errorf("XenStore cannot connect again: %v", err)
 		}
 	}
@@ -139,7 +139,7 @@ func FuzzRestore(f *testing.F) {
 		}
 		l.Domain = d
 		for n := range uint32(len(s.Ports) + 2) {
-			if ch, err := d.Connect(n, func() {}); err == nil {
+			if ch, err := d.Connect(n, nil, func() {}); err == nil {
 				ch.Notify()
 			}
 			d.Grant(n*600, true)

@@ -58,6 +58,8 @@ type Config struct {
 	Wallclock func() time.Time
 	// NewTimer makes a timer of the host's.
 	NewTimer func(func()) accel.Timer
+	// NewBell makes a bell for vCPUs' threads to ring.
+	NewBell func(func()) accel.Bell
 
 	// Console takes text of CONSOLEIO_write; it must not keep it or wait.
 	Console func(text []byte)
@@ -192,8 +194,8 @@ type Call struct {
 
 	mem    *guestmem.Memory
 	paging guestmem.Paging
-	walks  int8 // 0 not asked, 1 known, -1 failed
-	after  []func()
+	walks  int8       // 0 not asked, 1 known, -1 failed
+	after  []*Channel // the guest has sent to them
 }
 
 // Action is what a vCPU does after its call.
@@ -227,8 +229,8 @@ func (d *Domain) Hypercall(c *Call) Action {
 	if !c.Long {
 		c.Result = int64(uint32(c.Result))
 	}
-	for _, f := range c.after {
-		f()
+	for _, ch := range c.after {
+		ch.sent()
 	}
 	return action
 }

@@ -48,6 +48,12 @@ type lab struct {
 }
 
 // fakeTimer is due when the lab's TSC has reached at.
+// directBell calls its function at once.
+type directBell func()
+
+func (b directBell) Ring()  { b() }
+func (b directBell) Close() {}
+
 type fakeTimer struct {
 	l   *lab
 	at  uint64
@@ -95,6 +101,7 @@ func newLab(t testing.TB, vcpus int, long bool) *lab {
 			l.timers = append(l.timers, ft)
 			return ft
 		},
+		NewBell:  func(f func()) accel.Bell { return directBell(f) },
 		Console:  func(b []byte) { l.console = append(l.console, b...) },
 		Shutdown: func(r uint32) { l.shutdown = append(l.shutdown, r) },
 		Discard:  func(gpa, n uint64) error { return l.mem.Write(gpa, make([]byte, n)) },
@@ -299,7 +306,7 @@ func TestLinuxTrace(t *testing.T) {
 	l.want("map grant frame", call(l, 0, &xenabi.AddToPhysmap{Domid: xenabi.DOMID_SELF, Space: 1, Gpfn: scratch}, xenabi.HYPERVISOR_memory_op, 7), 0)
 	port := l.alloc()
 	kicks := 0
-	ch, err := l.Connect(port, func() { kicks++ })
+	ch, err := l.Connect(port, nil, func() { kicks++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +372,7 @@ func TestGRUBTrace(t *testing.T) {
 		t.Error("setup_table does not name the frame")
 	}
 	port := l.alloc()
-	ch, err := l.Connect(port, func() {})
+	ch, err := l.Connect(port, nil, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +397,7 @@ func TestGRUBTrace(t *testing.T) {
 
 func TestUpcalls(t *testing.T) {
 	l := newLab(t, 1, true)
-	early, err := l.Connect(l.StorePort(), func() {})
+	early, err := l.Connect(l.StorePort(), nil, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,8 +413,8 @@ func TestUpcalls(t *testing.T) {
 	}
 	sh, _ := l.mem.Page(shared)
 	a, b := l.alloc(), l.alloc()
-	chA, _ := l.Connect(a, func() {})
-	chB, _ := l.Connect(b, func() {})
+	chA, _ := l.Connect(a, nil, func() {})
+	chB, _ := l.Connect(b, nil, func() {})
 	steps := []struct {
 		name   string
 		do     func()
@@ -437,10 +444,10 @@ func TestUpcalls(t *testing.T) {
 			t.Errorf("%s: injected %d times, want %d", s.name, got, s.raises)
 		}
 	}
-	if _, err := l.Connect(a, func() {}); err == nil {
+	if _, err := l.Connect(a, nil, func() {}); err == nil {
 		t.Error("connected to a closed port")
 	}
-	if _, err := l.Connect(b, func() {}); err != nil {
+	if _, err := l.Connect(b, nil, func() {}); err != nil {
 		t.Errorf("the port does not wait for another back end: %v", err)
 	}
 }
@@ -448,7 +455,7 @@ func TestUpcalls(t *testing.T) {
 func TestLegacyCallback(t *testing.T) {
 	l := newLab(t, 1, true)
 	l.mapShared()
-	ch, _ := l.Connect(l.ConsolePort(), func() {})
+	ch, _ := l.Connect(l.ConsolePort(), nil, func() {})
 	ch.Notify()
 	if l.cpus[0].raised != nil {
 		t.Error("injected without a vector")
@@ -506,7 +513,7 @@ func TestEventChannelErrors(t *testing.T) {
 	if p := l.bindVIRQ(0, xenabi.VIRQ_TIMER); p != timer {
 		t.Errorf("after reset the timer got port %d, want %d", p, timer)
 	}
-	if _, err := l.Connect(l.StorePort(), func() {}); err != nil {
+	if _, err := l.Connect(l.StorePort(), nil, func() {}); err != nil {
 		t.Errorf("reset took the store's port: %v", err)
 	}
 }
@@ -523,7 +530,7 @@ func TestPoll(t *testing.T) {
 	l := newLab(t, 2, true)
 	l.mapShared()
 	port, other := l.alloc(), l.alloc()
-	ch, _ := l.Connect(port, func() {})
+	ch, _ := l.Connect(port, nil, func() {})
 	sh, _ := l.mem.Page(shared)
 	_, _ = sh.Or64(2560, 1<<port) // polling works on masked ports
 	if r, a := l.pollPorts(1, 0, other, port); r != 0 || a != Park {
@@ -954,7 +961,7 @@ func TestConcurrentBackEnds(t *testing.T) {
 	l := newLab(t, 4, true)
 	l.mapShared()
 	port := l.alloc()
-	ch, _ := l.Connect(port, func() {})
+	ch, _ := l.Connect(port, nil, func() {})
 	_ = l.mem.Write(buf, xenabi.Bytes(&xenabi.EvtchnPort{Port: port}))
 	var wg sync.WaitGroup
 	for v := range 4 {

@@ -15,6 +15,7 @@ import (
 type File struct {
 	f    *os.File
 	size int64
+	now  prompt
 }
 
 // Open opens path, to be written unless readonly. One that another program

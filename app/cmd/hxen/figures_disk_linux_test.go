@@ -20,25 +20,36 @@ const benchKernel = "linux-image-cloud-amd64"
 
 // TestFiguresGuestDisk has one lab run the same guest on both in turns, and tells
 // the medians.
-func TestFiguresGuestDisk(t *testing.T) { besideQEMU(t, "TestBenchDisk", diskInitrd) }
+func TestFiguresGuestDisk(t *testing.T) {
+	besideQEMU(t, "TestBenchDisk", diskInitrd, emptyDisk)
+}
 
 // TestFiguresGuestNet does so for a file that the guest fetches and sends over HTTP,
 // in MB/s.
 func TestFiguresGuestNet(t *testing.T) { besideQEMU(t, "TestBenchNet", netInitrd) }
 
-func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string) {
+func besideQEMU(t *testing.T, test string, initrd func(*testing.T) string, makeDisks ...func(*testing.T) string) {
 	files := benchFiles(t)
 	files["bench/initrd"], files["bin/hxen-netd"] = initrd(t), build(t, t.TempDir(), "../hxen-netd")
 	benchQEMU(t, files)
 	benchGuest(t, files, benchKernel)
-	sideBySide(t, test, "qemu", files)
+	var disks []string
+	for _, make := range makeDisks {
+		disks = append(disks, make(t))
+	}
+	sideBySide(t, test, "qemu", files, disks...)
 }
 
 // sideBySide runs a test of hxen-worker's in the lab, which does the same here and at
-// a peer's in turns, and tells the medians of what it prints.
-func sideBySide(t *testing.T, test, peer string, files map[string]string) {
-	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Timeout: 25 * time.Minute, Icount: true,
-		Script: "export HXEN_LAB=/lab\ncd /tmp\n/lab/bench/slack /lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
+// a peer's in turns, and tells the medians of what it prints. Its folder for what is
+// temporary is in memory, or on the first of disks.
+func sideBySide(t *testing.T, test, peer string, files map[string]string, disks ...string) {
+	folder := "cd /tmp\n"
+	if len(disks) > 0 { // the clock passes over waits: nothing may wait for the disk
+		folder = "mkdir /disk\nmount -t ext4 /dev/nvme1n1 /disk\necho 0 >/proc/sys/vm/dirty_writeback_centisecs\nexport TMPDIR=/disk\ncd /disk\n"
+	}
+	lab := hvtest.Lab{Kernel: benchKernel, Files: files, Disks: disks, Timeout: 25 * time.Minute, Icount: true,
+		Script: "export HXEN_LAB=/lab\n" + folder + "/lab/bench/slack /lab/bench/test -test.v -test.run '^" + test + "$' -test.timeout 20m\n"}
 	console, err := lab.Run(t)
 	figures := map[string]map[string][]float64{} // by what is done, then by who
 	for line := range strings.Lines(console) {
@@ -74,6 +85,16 @@ func sideBySide(t *testing.T, test, peer string, files map[string]string) {
 		t.Logf("%-14s hxen %8.1f, %s %8.1f: %.2f (%v; %v)", what, ours, peer, theirs, ours/theirs, by["hxen"], by[peer])
 	}
 	t.Logf("the lab's console:\n%s", console)
+}
+
+// emptyDisk is a disk with an ext4, as images lie on one.
+func emptyDisk(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "disk")
+	out, err := exec.Command("sh", "-ec", `truncate -s 512M "$0"; PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -O ^has_journal "$0"`, path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("make a file system: %v\n%s", err, out)
+	}
+	return path
 }
 
 func middle(v []float64) float64 {

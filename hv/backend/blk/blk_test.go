@@ -32,6 +32,8 @@ type image struct {
 	noHoles  bool // guarded by mu
 	closed   bool // guarded by mu
 	calls    int  // guarded by mu
+	prompt   bool // guarded by mu; transfers need not wait
+	prompts  int  // guarded by mu; those that did not
 }
 
 func newImage(t testing.TB, content []byte) *image {
@@ -89,6 +91,19 @@ func (i *image) move(bufs [][]byte, off int64, one func([]byte, int64) (int, err
 
 func (i *image) ReadV(bufs [][]byte, off int64) error  { return i.move(bufs, off, i.ReadAt) }
 func (i *image) WriteV(bufs [][]byte, off int64) error { return i.move(bufs, off, i.WriteAt) }
+
+func (i *image) ReadVNow(bufs [][]byte, off int64) bool  { return i.moveNow(bufs, off, i.ReadAt) }
+func (i *image) WriteVNow(bufs [][]byte, off int64) bool { return i.moveNow(bufs, off, i.WriteAt) }
+
+func (i *image) moveNow(bufs [][]byte, off int64, one func([]byte, int64) (int, error)) bool {
+	prompt := false
+	i.set(func() {
+		if prompt = i.prompt; prompt {
+			i.prompts++
+		}
+	})
+	return prompt && i.move(bufs, off, one) == nil
+}
 
 func (i *image) Flush() error {
 	i.set(func() {
@@ -426,6 +441,70 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // TestOutOfOrder has a later request answered while an earlier one waits.
+// TestNow: what need not wait is answered before the guest's event has returned.
+func TestNow(t *testing.T) {
+	content := random(1 << 20)
+	img := newImage(t, content)
+	r := newRig(t, Config{}, img)
+	r.connect(0, false)
+	r.device.Do(func() {}) // Connect's own Wake is over, or comes to nothing
+	p := r.pages(2)
+	answered := func() (n int) {
+		var a xenabi.BlkifResponse
+		for r.ring.Take(xenabi.Bytes(&a)) && a.Status == 0 {
+			n++
+		}
+		return n
+	}
+	page := make([]byte, 4096)
+	img.set(func() { img.prompt = true })
+	r.want("first", r.do(xenabi.BLKIF_OP_READ, 0, whole(p), false), 0)
+	for i := range 20 {
+		before := img.prompts
+		r.put(xenabi.BLKIF_OP_READ, uint64(i*16), whole(p), false)
+		r.put(xenabi.BLKIF_OP_WRITE, uint64(1024+i*16), whole(p), false)
+		if r.push(); answered() != 2 || img.prompts != before+2 {
+			t.Fatal("a transfer that need not wait was left to the device's goroutine")
+		}
+		if r.Read(p[1].gfn<<12, page); !bytes.Equal(page, content[i*8192+4096:][:4096]) {
+			t.Fatal("it read something else")
+		}
+	}
+	if !bytes.Equal(img.content(t)[512<<10:][:8192], content[:8192]) {
+		t.Error("it wrote something else")
+	}
+	for range 2 * tryAgain { // now and then the device tries whether there are more
+		r.want("read", r.do(xenabi.BLKIF_OP_READ, 0, whole(p), false), 0)
+	}
+	// Not what is much, nor what is no transfer, nor what has to wait.
+	before := img.prompts
+	r.want("much", r.do(xenabi.BLKIF_OP_READ, 0, whole(r.pages(17)), true), 0)
+	r.want("flush", r.do(xenabi.BLKIF_OP_FLUSH_DISKCACHE, 0, nil, false), 0)
+	img.set(func() { img.prompt = false })
+	r.want("slow", r.do(xenabi.BLKIF_OP_READ, 0, whole(p), false), 0)
+	if img.prompts != before {
+		t.Error("a processor's thread did what is not for it")
+	}
+	// While the device stands still nobody touches the ring, and nothing is forgotten.
+	img.set(func() { img.prompt = true })
+	release, err := r.device.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.put(xenabi.BLKIF_OP_READ, 0, whole(p), false)
+	if r.push(); answered() > 0 {
+		t.Error("a device that was held has answered")
+	}
+	release()
+	if _, _, status := r.answer(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	// A front end that breaks the rules loses the device, and can begin again.
+	r.ring.Set(xenabi.SringReqProd, 1<<20)
+	r.Send(r.port)
+	r.Await(r.back+"/state", "5")
+}
+
 func TestOutOfOrder(t *testing.T) {
 	img := newImage(t, random(1<<20))
 	r := newRig(t, Config{}, img)

@@ -62,7 +62,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		var sum int64
 		for _, p := range r.bufs {
-			if len(p) == 0 || len(p) > guestmem.PageSize || len(p)%sector != 0 {
+			if len(p) == 0 || len(p) > maxSegments*guestmem.PageSize || len(p)%sector != 0 {
 				t.Errorf("a buffer of %d bytes", len(p))
 			}
 			sum += int64(len(p))
@@ -92,6 +92,7 @@ func FuzzFront(f *testing.F) {
 	f.Add([]byte{4, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0}, true)
 	f.Fuzz(func(t *testing.T, script []byte, narrow bool) {
 		img := newImage(t, make([]byte, 64<<10))
+		img.prompt = len(script)%2 == 0
 		r := newRig(t, Config{}, img)
 		r.connect(0, narrow)
 		r.pages(2)

@@ -3,10 +3,13 @@ package blk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/accel"
 	"github.com/hxen-project/hxen/hv/backend"
 	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -25,10 +28,17 @@ const (
 	// quick is how long a transfer may take that is done at once, without a worker:
 	// less than any device needs, so those are copies from and to the host's memory.
 	quick = 50 * time.Microsecond
+	// maxNowBytes bounds what a processor's thread transfers itself: the guest can run
+	// on while more is copied.
+	maxNowBytes = 64 << 10
+	// gather is how long fewer requests wait than an event was asked for, and tryAgain
+	// how many events there are until it is asked for several once more.
+	gather   = 250 * time.Microsecond
+	tryAgain = 512
 )
 
-// queue serves one front end. Fields without a word on them belong to the
-// device's goroutine.
+// queue serves one front end. Fields without a word on them belong to whoever
+// calls the Driver.
 type queue struct {
 	disk *Disk
 
@@ -45,6 +55,10 @@ type queue struct {
 	done  []*job        // those that are answered now
 	open  int           // requests that were submitted and not answered yet
 	cost  time.Duration // of a transfer, smoothed
+
+	asked int         // an event comes with so many requests
+	till  int         // events until more is tried
+	timer accel.Timer // for fewer
 
 	mu       sync.Mutex
 	ready    []*job         // guarded by mu; for a worker
@@ -65,7 +79,10 @@ type job struct {
 	took   time.Duration
 }
 
-var _ backend.Drainer = (*queue)(nil)
+var (
+	_ backend.Drainer = (*queue)(nil)
+	_ backend.Prompt  = (*queue)(nil)
+)
 
 func newQueue(d *Disk) *queue { return &queue{disk: d} }
 
@@ -94,7 +111,7 @@ func (q *queue) Connect(l *backend.Link) (map[string]string, error) {
 	if q.channel, err = l.Channel(port, nil); err != nil {
 		return nil, err
 	}
-	q.link, q.cost = l, 0
+	q.link, q.timer, q.cost, q.asked, q.till = l, l.Timer(), 0, 1, tryAgain
 	q.mu.Lock()
 	q.closed = false
 	q.mu.Unlock()
@@ -148,15 +165,10 @@ func (q *queue) Work() error {
 			return err
 		}
 		q.submit()
-		q.collect()
-		notify, err := q.ring.Push()
-		if err != nil {
+		if err := q.answer(); err != nil {
 			return err
 		}
-		if notify {
-			q.channel.Notify()
-		}
-		if more, err := q.ring.More(); err != nil || !more {
+		if more, err := q.more(); err != nil || !more {
 			return err
 		}
 	}
@@ -164,16 +176,72 @@ func (q *queue) Work() error {
 	return nil
 }
 
-// Drain waits for the transfers that have begun, answers them, and flushes.
-func (q *queue) Drain() error {
-	q.running.Wait()
+// WorkNow takes requests and does those that wait for nothing; the others are in
+// the batch, for Work.
+func (q *queue) WorkNow() (done bool, err error) {
+	if err := q.take(); err != nil {
+		return false, err
+	}
+	done = q.now()
+	if err := q.answer(); err != nil {
+		return false, err
+	}
+	more, err := q.more()
+	return done && !more && err == nil, err
+}
+
+// now does the batch if that is little and waits for nothing, and reports whether
+// all of it is done.
+func (q *queue) now() bool {
+	var bytes int64
+	for _, j := range q.batch {
+		bytes += j.n
+	}
+	done := 0
+	for ; bytes <= maxNowBytes && done < len(q.batch) && q.doNow(q.batch[done]); done++ {
+		q.open += len(q.batch[done].reqs)
+		q.file(q.batch[done])
+	}
+	q.batch = slices.Delete(q.batch, 0, done)
+	return len(q.batch) == 0
+}
+
+func (q *queue) doNow(j *job) bool {
+	f, ok := j.medium.DiskFile.(hv.PromptFile)
+	if !ok {
+		return false
+	}
+	begin, r := time.Now(), j.reqs[0]
+	switch r.op {
+	case xenabi.BLKIF_OP_READ:
+		ok = f.ReadVNow(j.bufs, r.off)
+	case xenabi.BLKIF_OP_WRITE:
+		ok = f.WriteVNow(j.bufs, r.off)
+	default:
+		ok = false
+	}
+	if ok {
+		q.noteAll(j, begin, nil)
+	}
+	return ok
+}
+
+// answer gives the front end the answers that there are.
+func (q *queue) answer() error {
 	q.collect()
 	notify, err := q.ring.Push()
-	if err != nil {
-		return err
-	}
-	if notify {
+	if err == nil && notify {
 		q.channel.Notify()
+	}
+	return err
+}
+
+// Drain waits for the transfers that have begun, answers them, and flushes.
+func (q *queue) Drain() error {
+	q.submit() // what WorkNow left
+	q.running.Wait()
+	if err := q.answer(); err != nil {
+		return err
 	}
 	if q.open > 0 {
 		return errors.New("the disk waits for room on this computer: make some first")
@@ -191,10 +259,14 @@ func (q *queue) Drain() error {
 
 // take reads the requests that wait in the ring and makes jobs of them.
 func (q *queue) take() error {
-	for {
+	for n := 0; ; n++ {
 		ok, err := q.ring.Next(q.in[:])
-		if err != nil || !ok {
+		if err != nil {
 			return err
+		}
+		if !ok {
+			q.came(n)
+			return nil
 		}
 		h := decode(&q.in, q.narrow)
 		r := q.request()
@@ -221,6 +293,30 @@ func (q *queue) take() error {
 			return err
 		}
 	}
+}
+
+// came learns from how many requests have come together. Linux tells of each of many
+// as soon as it may, but needs none of them answered before the next: then events
+// are asked for many at a time, and now and then it is tried whether there are.
+func (q *queue) came(n int) {
+	switch {
+	case n == 0: // a worker has finished something
+	case n < q.asked: // the guest had no more
+		q.asked, q.till = max(n-(n+3)/4, 1), tryAgain
+	case q.till > 0:
+		q.till--
+	default:
+		q.asked = min(2*q.asked, q.ring.Size()/2)
+	}
+}
+
+// more asks for the next event. Fewer requests than it is for are looked for soon.
+func (q *queue) more() (bool, error) {
+	more, err := q.ring.MoreAt(q.asked)
+	if q.asked > 1 && !more {
+		q.timer.Set(gather)
+	}
+	return more, err
 }
 
 func (q *queue) request() *request {
@@ -377,6 +473,11 @@ func (q *queue) do(j *job) {
 		}
 		return
 	}
+	q.noteAll(j, begin, err)
+}
+
+// noteAll notes how a transfer went that was begun then.
+func (q *queue) noteAll(j *job, begin time.Time, err error) {
 	for _, r := range j.reqs {
 		q.note(r, err)
 	}

@@ -137,11 +137,10 @@ func (r *request) fill(h *header, g granter, size int64, readonly bool) error {
 		return err
 	}
 	for i, s := range segs {
-		b, err := r.pages[i].Buffer(int(s.First)*sector, (int(s.Last-s.First)+1)*sector)
+		r.bufs, err = r.pages[i].AppendBuffer(r.bufs, int(s.First)*sector, (int(s.Last-s.First)+1)*sector)
 		if err != nil {
 			return err
 		}
-		r.bufs = append(r.bufs, b)
 	}
 	return nil
 }

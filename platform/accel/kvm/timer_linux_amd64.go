@@ -1,8 +1,6 @@
 package kvm
 
 import (
-	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,54 +10,42 @@ import (
 
 // timer is a timerfd. Go's own timers would wake a thread with the precision of a
 // millisecond, one more for each change, and later by the process's timer slack.
-type timer struct {
-	fd   int
-	file *os.File
-	f    func()
-}
+type timer struct{ polled }
 
 func (m *vm) NewTimer(f func()) accel.Timer {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
-	if err != nil { // too many open files
-		return accel.NewTimer(f)
-	}
-	t := &timer{fd: fd, file: os.NewFile(uintptr(fd), "timer"), f: f}
-	conn, err := t.file.SyscallConn()
-	if err != nil {
-		t.file.Close()
-		return accel.NewTimer(f)
-	}
-	go t.serve(conn)
-	return t
-}
-
-// serve is called back at the beginning and whenever the timer was due since. It
-// need not be read then: the poller tells each time once, and Set clears the count.
-// At the beginning the poller forgets what it has seen, but a read tells.
-func (t *timer) serve(conn syscall.RawConn) {
-	begun := false
-	_ = conn.Read(func(uintptr) bool { // until Close
-		if !begun {
-			begun = true
-			var count [8]byte
-			if n, _ := unix.Read(t.fd, count[:]); n <= 0 {
-				return false
-			}
+	if err == nil {
+		if p, ok := poll(fd, f); ok {
+			return timer{p}
 		}
-		t.f()
-		return false
-	})
+	}
+	return accel.NewTimer(f) // too many open files
 }
 
-func (t *timer) Set(d time.Duration) { t.set(max(d, 1)) } // 0 would stop it
+func (t timer) Set(d time.Duration) { t.set(max(d, 1)) } // 0 would stop it
 
-func (t *timer) Stop() { t.set(0) }
+func (t timer) Stop() { t.set(0) }
 
-func (t *timer) set(d time.Duration) {
+func (t timer) set(d time.Duration) {
 	// It fails for no valid file and time.
 	_ = unix.TimerfdSettime(t.fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil)
 }
 
-// Close does not wait, as closing a file does, for a call of f that is on its way: it
-// may wait for a lock of the caller's.
-func (t *timer) Close() { go t.file.Close() }
+// bell is an eventfd.
+type bell struct{ polled }
+
+func (m *vm) NewBell(f func()) accel.Bell {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		if p, ok := poll(fd, f); ok {
+			return bell{p}
+		}
+	}
+	return accel.NewBell(f) // too many open files
+}
+
+var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
+
+// Ring adds to the count, which never gets full. It goes through the file, as the
+// bell may be closed meanwhile, and its number another file's.
+func (b bell) Ring() { _, _ = b.file.Write(one) }

@@ -61,6 +61,7 @@ func (h *hypervisor) NewVM(c accel.Config) (accel.VM, error) {
 }
 
 func (m *vm) NewTimer(f func()) accel.Timer { return accel.NewTimer(f) }
+func (m *vm) NewBell(f func()) accel.Bell   { return accel.NewBell(f) }
 
 func (m *vm) setUp(c accel.Config) error {
 	if err := m.configure(c); err != nil {
