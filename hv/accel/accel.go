@@ -75,6 +75,9 @@ type Caps struct {
 	// those of NewVCPU: HLT waits inside Run, INIT and SIPI start processors, and
 	// Raise with eoi delivers through it.
 	LAPIC bool
+	// EOIExits says that the guest leaves Run's guest code to end an interrupt of its
+	// LAPIC: Raise without eoi then costs it less.
+	EOIExits bool
 	// Call is the one instruction that reaches Handler.Hypercall, for hypercall
 	// pages: vmcall or vmmcall, or "out %eax,$Port; nop".
 	Call [3]byte

@@ -41,6 +41,13 @@ func openKernelFile(ctx context.Context, src *os.File, dir string, progress func
 	if !info.Mode().IsRegular() {
 		return nil, nil, errors.New("it is not a plain file")
 	}
+	p, err := findPayload(src, info.Size())
+	if errors.Is(err, errIsELF) {
+		k, err := ParseELF(src, info.Size())
+		return k, src, err
+	} else if err != nil {
+		return nil, nil, err
+	}
 	note, err := noteOf(src, info, dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read it: %w", err)
@@ -53,12 +60,9 @@ func openKernelFile(ctx context.Context, src *os.File, dir string, progress func
 			}
 		}
 	}
-	k, f, err := openKernel(ctx, src, info.Size(), dir, progress)
-	switch {
-	case err != nil:
+	k, f, err := unpacked(ctx, src, info.Size(), p, dir, progress)
+	if err != nil {
 		return nil, nil, err
-	case f == nil:
-		return k, src, nil
 	}
 	// One that was written just now may be written again without another date. Without
 	// the note the next start takes longer.
@@ -102,6 +106,11 @@ func openKernel(ctx context.Context, src io.ReaderAt, size int64, dir string, pr
 	} else if err != nil {
 		return nil, nil, err
 	}
+	return unpacked(ctx, src, size, p, dir, progress)
+}
+
+// unpacked finds the kernel of src's payload p in dir, or unpacks it to there.
+func unpacked(ctx context.Context, src io.ReaderAt, size int64, p payload, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(src, 0, size)); err != nil {
 		return nil, nil, fmt.Errorf("read it: %w", err)

@@ -321,7 +321,7 @@ func (m *Machine) patchKernel() error {
 // the others' counters follow. They go on in states, if there are any.
 func (m *Machine) makeProcessors(states []accel.State) error {
 	makeRoom(m.config.VCPUs)
-	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation}
+	c := xen.CPUIDConfig{Domid: domid, VCPUs: m.config.VCPUs, TSCHz: m.caps.TSCHz, Incarnation: m.incarnation, Callback: m.caps.EOIExits}
 	for id := range m.config.VCPUs {
 		p := newProcessor(m, id)
 		var state *accel.State

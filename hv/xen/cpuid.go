@@ -14,6 +14,7 @@ type CPUIDConfig struct {
 	VCPUs       int
 	TSCHz       uint64
 	Incarnation uint32 // grows with each restore; 0 means the first
+	Callback    bool   // guests shall take their events by the domain's callback, not by a vector of each vCPU's LAPIC
 }
 
 // CPUID makes the leaves of one vCPU from what the host offers: the Xen leaves
@@ -63,8 +64,11 @@ func xenLeaves(c CPUIDConfig, vcpu int) []accel.CPUID {
 		base         = xenabi.XEN_CPUID_FIRST_LEAF
 		tscReliable  = 1 << 1
 		neverEmulate = 2 // tsc_mode
-		featureBits  = xenabi.XEN_HVM_CPUID_VCPU_ID_PRESENT | xenabi.XEN_HVM_CPUID_DOMID_PRESENT | xenabi.XEN_HVM_CPUID_UPCALL_VECTOR
 	)
+	features := uint32(xenabi.XEN_HVM_CPUID_VCPU_ID_PRESENT | xenabi.XEN_HVM_CPUID_DOMID_PRESENT)
+	if !c.Callback {
+		features |= xenabi.XEN_HVM_CPUID_UPCALL_VECTOR
+	}
 	mul, shift := scale(c.TSCHz)
 	khz := uint32(c.TSCHz / 1000)
 	return []accel.CPUID{
@@ -74,6 +78,6 @@ func xenLeaves(c CPUIDConfig, vcpu int) []accel.CPUID {
 		{Leaf: base + 3, Indexed: true, EAX: tscReliable, EBX: neverEmulate, ECX: khz, EDX: max(c.Incarnation, 1)},
 		{Leaf: base + 3, Indexed: true, Sub: 1, ECX: mul, EDX: uint32(uint8(shift))},
 		{Leaf: base + 3, Indexed: true, Sub: 2, EAX: khz},
-		{Leaf: base + 4, Indexed: true, EAX: featureBits, EBX: uint32(vcpu), ECX: uint32(c.Domid)},
+		{Leaf: base + 4, Indexed: true, EAX: features, EBX: uint32(vcpu), ECX: uint32(c.Domid)},
 	}
 }

@@ -945,6 +945,10 @@ func TestCPUID(t *testing.T) {
 	if l := find(0x40000004, 0); l.EAX != 0x58 || l.EBX != 3 || l.ECX != 5 {
 		t.Errorf("%+v", l)
 	}
+	got = CPUID(host, CPUIDConfig{Domid: 5, VCPUs: 4, TSCHz: 2_600_000_000, Callback: true}, 3)
+	if l := find(0x40000004, 0); l.EAX != 0x18 {
+		t.Errorf("with the callback instead of vectors: %+v", l)
+	}
 	if l := find(0x40000003, 0); l.EBX != 2 || l.ECX != 2600000 || l.EDX != 1 || l.EAX != 2 {
 		t.Errorf("%+v", l)
 	}

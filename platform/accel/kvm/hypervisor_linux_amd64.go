@@ -2,6 +2,8 @@ package kvm
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/hxen-project/hxen/hv/accel"
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ type hypervisor struct {
 	trapped     bool // it hands Xen's hypercalls on
 	tscScaling  bool
 	tscDeadline bool
+	eoiExits    bool // it does not have the processor's own LAPIC for guests
 }
 
 // needed are the abilities that the back end cannot do without.
@@ -74,7 +77,19 @@ func (h *hypervisor) look() error {
 	h.trapped = check(h.fd, KVM_CAP_XEN_HVM)&KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL != 0
 	h.tscScaling = check(h.fd, KVM_CAP_TSC_CONTROL) > 0
 	h.tscDeadline = check(h.fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0
+	h.eoiExits = eoiExits()
 	return nil
+}
+
+// eoiExits reports whether this kernel has told that it emulates guests' LAPICs without
+// help of the processor's (APICv, AVIC).
+func eoiExits() bool {
+	for _, parameter := range []string{"kvm_intel/parameters/enable_apicv", "kvm_amd/parameters/avic"} {
+		if b, err := os.ReadFile("/sys/module/" + parameter); err == nil {
+			return strings.TrimSpace(string(b)) == "N"
+		}
+	}
+	return false
 }
 
 // check asks for an ability: 0 if there is none, else what the ability says.

@@ -27,6 +27,7 @@ type vcpu struct {
 	closed bool // guarded by mu; area is gone
 
 	thread    atomic.Int32  // the thread inside Run, or 0
+	entered   atomic.Bool   // that thread has looked at callback, and may be in KVM_RUN
 	kicked    atomic.Bool   // leave Run with Interrupted
 	callback  atomic.Uint32 // vector to inject past the LAPIC, with bit 8 set; 0 is none
 	tscOffset atomic.Uint64
@@ -113,7 +114,9 @@ func (v *vcpu) Kick() {
 func (v *vcpu) Raise(vector uint8, eoi bool) error {
 	if !eoi {
 		v.callback.Store(1<<8 | uint32(vector))
-		v.nudge()
+		if v.entered.Load() { // else its thread looks before it enters
+			v.nudge()
+		}
 		return nil
 	}
 	m := &msi{addrLow: msiAddress | uint32(v.id)<<12, data: uint32(vector)} // SDM 3A 11.11: fixed, edge
@@ -142,12 +145,14 @@ func (v *vcpu) Run(h accel.Handler) (accel.Exit, error) {
 	v.thread.Store(int32(unix.Gettid()))
 	defer v.leave()
 	for {
+		v.entered.Store(true)
 		if v.callback.Load() != 0 {
 			if err := v.inject(); err != nil {
 				return 0, err
 			}
 		}
 		errno := run(v.fd)
+		v.entered.Store(false)
 		v.area.dirtyRegs, v.loaded = 0, true
 		switch errno {
 		case 0:

@@ -105,7 +105,7 @@ func (m *vm) setUp(c accel.Config) error {
 	if err != nil {
 		return err
 	}
-	m.caps.CPUID, m.caps.LAPIC = ids, true
+	m.caps.CPUID, m.caps.LAPIC, m.caps.EOIExits = ids, true, m.h.eoiExits
 	if m.trapped {
 		m.caps.Call = [3]byte{0x0f, 0x01, 0xc1} // vmcall
 		if amd(ids) {
