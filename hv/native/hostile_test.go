@@ -310,9 +310,14 @@ func TestHostileGuest(t *testing.T) {
 		}
 		t.Run(fmt.Sprint(round), func(t *testing.T) { hostileRound(t, round, each, &calls) })
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+	// Who was told of an event last may end a little after its guest.
+	grown := int64(16 << 20)
+	for end := time.Now().Add(time.Minute); grown >= 16<<20 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		grown = int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	}
+	if grown >= 16<<20 {
 		t.Errorf("%d bytes stay of the guests", grown)
 	}
 	if long && calls[hostileDisk].Load() == 0 || long && calls[hostileCard].Load() == 0 {
