@@ -244,7 +244,8 @@ func TestWineSetup(t *testing.T) {
 	}
 	w.installed(prefix)
 	if out := w.run(0, prefix+"hxen.exe", "service", "status"); !strings.Contains(out, "runs") {
-		t.Errorf("the service: %s", out)
+		log, err := os.ReadFile(filepath.Join(w.drive, "ProgramData", "HXEN", "service.log"))
+		t.Errorf("the service: %s\n%s\n%v", out, log, err)
 	}
 
 	// The window, from the Start menu.
