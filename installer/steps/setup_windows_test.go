@@ -344,7 +344,8 @@ func TestWindowsForeign(t *testing.T) {
 	}
 }
 
-// TestWindowsBusy removes a program that runs, and sweeps up what is left of it.
+// TestWindowsBusy removes a program that runs and the folder that it is in, and sweeps
+// up what is left of it.
 func TestWindowsBusy(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMP", temp)
@@ -367,6 +368,7 @@ func TestWindowsBusy(t *testing.T) {
 	}
 	cmd := exec.Command(place, "-test.run", "^TestWindowsRuns$")
 	cmd.Env = append(os.Environ(), "HXEN_TEST_RUNS=1")
+	cmd.Dir = dir // which keeps that from being removed
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

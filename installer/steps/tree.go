@@ -230,8 +230,11 @@ func (t *tree) remove(name string) error {
 		return nil
 	}
 	if err := r.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if st != nil && st.Mode().IsRegular() {
+		switch {
+		case st != nil && st.Mode().IsRegular():
 			return moveAway(name, err)
+		case st != nil && st.IsDir():
+			return leaveBehind(name, err)
 		}
 		return err
 	}

@@ -18,6 +18,9 @@ func sameMode(st fs.FileInfo, mode uint32) bool { return uint32(st.Mode().Perm()
 // moveAway is for systems where a program that runs cannot be removed.
 func moveAway(_ string, why error) error { return why }
 
+// leaveBehind is for systems where a folder that a program is in cannot be removed.
+func leaveBehind(_ string, why error) error { return why }
+
 // openShared opens a file that others may rename meanwhile.
 func openShared(name string) (*os.File, error) { return os.Open(name) }
 

@@ -49,6 +49,18 @@ func moveAway(name string, why error) error {
 	return nil // else it stays among the temporary files, which Windows tidies up
 }
 
+// leaveBehind is for an empty folder that a program is in: Windows removes it at its
+// next start, if this user may ask for that.
+func leaveBehind(name string, why error) error {
+	if !errors.Is(why, windows.ERROR_SHARING_VIOLATION) {
+		return why
+	}
+	if word, err := windows.UTF16PtrFromString(name); err == nil {
+		_ = windows.MoveFileEx(word, nil, windows.MOVEFILE_DELAY_UNTIL_REBOOT)
+	}
+	return nil
+}
+
 // openShared opens a file that others may rename meanwhile, which os.Open does not
 // allow.
 func openShared(name string) (*os.File, error) {
