@@ -38,7 +38,7 @@ func namesFor(s hv.Spec, h hv.Host, try func(dir string) error) (names, error) {
 		run, temp = dir, dir
 		if tcp = try(dir); tcp != nil {
 			if h.PeerPID == nil {
-				return names{temp: temp}, fmt.Errorf("Unix sockets do not work here: %w", tcp)
+				return names{temp: temp}, fmt.Errorf("make sockets for QEMU: %w", tcp)
 			}
 			h.Log.Info("QEMU is spoken with over the loopback interface: Unix sockets do not work here", "err", tcp)
 		}

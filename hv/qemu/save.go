@@ -19,7 +19,7 @@ import (
 const noLimit = 1 << 40
 
 // errUnsaved: others could give QEMU a state, or take it, where it listens on a port.
-var errUnsaved = fmt.Errorf("Unix sockets do not work on this computer, without which guests of type hvm cannot be saved: %w", hv.ErrUnsupported)
+var errUnsaved = fmt.Errorf("guests of type hvm cannot be saved on this computer, where Unix sockets do not work: %w", hv.ErrUnsupported)
 
 // Save stops the guest, has QEMU migrate it into a file and ends QEMU. Until the
 // file has its final name the guest can go on, and does if anything fails.

@@ -74,8 +74,9 @@ func broken(string) error { return errors.New("no such address family") }
 func TestWires(t *testing.T) {
 	for name, try := range map[string]func(string) error{"unix": tryUnix, "loopback": broken} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv("TMPDIR", must(os.MkdirTemp("/tmp", "hxw"))) // t.TempDir is too long for a socket
-			t.Cleanup(func() { os.RemoveAll(os.TempDir()) })
+			dir := must(os.MkdirTemp("/tmp", "hxw")) // t.TempDir is too long for a socket
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			t.Setenv("TMPDIR", dir)
 			l := newLab(t)
 			came := l.pipes("one", "two")
 			s := l.spec(t)
