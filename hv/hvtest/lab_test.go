@@ -70,7 +70,7 @@ func TestLab(t *testing.T) {
 			if run := os.Getenv("HXEN_LAB_RUN"); run != "" {
 				last.Args = []string{"-test.run", run, "-test.failfast", "-test.count", cmp.Or(os.Getenv("HXEN_LAB_COUNT"), "1")}
 				binaries = binaries[len(binaries)-1:]
-			} else if short {
+			} else if short { // what depends on how hypercalls reach us; the other kernel has all
 				last.Args = []string{"-test.short", "-test.run", "^TestGuest(Kernels|Sizes|Ends|Signature|Network)$"}
 			}
 			hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: patience * 30 * time.Minute}, Binaries: binaries}.Run(t)

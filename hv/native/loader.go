@@ -41,12 +41,12 @@ func openKernelFile(ctx context.Context, src *os.File, dir string, progress func
 	if !info.Mode().IsRegular() {
 		return nil, nil, errors.New("it is not a plain file")
 	}
-	p, err := findPayload(src, info.Size())
-	if errors.Is(err, errIsELF) {
-		k, err := ParseELF(src, info.Size())
-		return k, src, err
-	} else if err != nil {
+	k, p, err := look(src, info.Size())
+	switch {
+	case err != nil:
 		return nil, nil, err
+	case k != nil:
+		return k, src, nil
 	}
 	note, err := noteOf(src, info, dir)
 	if err != nil {
@@ -99,14 +99,21 @@ func noteOf(src *os.File, info os.FileInfo, dir string) (string, error) {
 // openKernel opens the kernel in src, of size bytes. Without a file it is an ELF
 // file as it is, in src.
 func openKernel(ctx context.Context, src io.ReaderAt, size int64, dir string, progress func(done, total int64)) (*Kernel, *os.File, error) {
+	k, p, err := look(src, size)
+	if k != nil || err != nil {
+		return k, nil, err
+	}
+	return unpacked(ctx, src, size, p, dir, progress)
+}
+
+// look tells what a kernel is: an ELF file as it is, or else the payload that holds one.
+func look(src io.ReaderAt, size int64) (*Kernel, payload, error) {
 	p, err := findPayload(src, size)
 	if errors.Is(err, errIsELF) {
 		k, err := ParseELF(src, size)
-		return k, nil, err
-	} else if err != nil {
-		return nil, nil, err
+		return k, payload{}, err
 	}
-	return unpacked(ctx, src, size, p, dir, progress)
+	return nil, p, err
 }
 
 // unpacked finds the kernel of src's payload p in dir, or unpacks it to there.

@@ -322,7 +322,6 @@ func openPlugs(n *names) (_ *plugs, err error) {
 	if !n.doors {
 		return p, nil
 	}
-	n.NIC = slices.Clone(n.NIC)
 	for i, socket := range n.NIC {
 		var d door
 		if d, n.NIC[i], err = n.door(socket, fmt.Sprintf("n%d", i)); err != nil {

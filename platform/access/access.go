@@ -4,8 +4,10 @@
 //
 //	Me() string                       this user's security identifier
 //	Service() string                  that of the service's account
+//	SID(account) (string, error)      that of an account by its name (Windows only, as what follows but Lend)
 //	Trusted(dir) error                whether only people of trust can have made a folder
 //	Protect(dir, who...) error        make a folder for these and administrators alone
+//	Make(dir, list) error             make a folder with an access list
 //	Lend(path, who, write) error      let somebody use a file or a folder as well
 package access
 
