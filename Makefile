@@ -40,8 +40,9 @@ run: setup-run programs ## build, start the example guest and open the window (t
 test: setup-test ## all checks and tests; installs what they need
 	@$(MAKE) --no-print-directory -j2 lint cross suite
 
+# lint vets it all.
 suite: programs
-	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab,mingw} go test -timeout 25m ./...
+	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images,lab,mingw} go test -vet=off -timeout 25m ./...
 
 build: setup-build programs cross ## all programs into bin/, and the cgo-free ones for every target into dist/
 

@@ -478,7 +478,7 @@ func TestNow(t *testing.T) {
 	}
 	// Not what is much, nor what is no transfer, nor what has to wait.
 	before := img.prompts
-	r.want("much", r.do(xenabi.BLKIF_OP_READ, 0, whole(r.pages(17)), true), 0)
+	r.want("much", r.do(xenabi.BLKIF_OP_READ, 0, whole(r.pages(33)), true), 0)
 	r.want("flush", r.do(xenabi.BLKIF_OP_FLUSH_DISKCACHE, 0, nil, false), 0)
 	img.set(func() { img.prompt = false })
 	r.want("slow", r.do(xenabi.BLKIF_OP_READ, 0, whole(p), false), 0)

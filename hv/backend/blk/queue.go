@@ -28,9 +28,9 @@ const (
 	// quick is how long a transfer may take that is done at once, without a worker:
 	// less than any device needs, so those are copies from and to the host's memory.
 	quick = 50 * time.Microsecond
-	// maxNowBytes bounds what a processor's thread transfers itself: the guest can run
-	// on while more is copied.
-	maxNowBytes = 64 << 10
+	// maxNowBytes bounds what a processor's thread transfers itself: Linux' largest
+	// request. The guest can run on while more is copied.
+	maxNowBytes = 128 << 10
 	// gather is how long fewer requests wait than an event was asked for, and tryAgain
 	// how many events there are until it is asked for several once more.
 	gather   = 250 * time.Microsecond

@@ -252,8 +252,7 @@ func TestWineSetup(t *testing.T) {
 	w.start("start", "/wait", `C:\ProgramData\Microsoft\Windows\Start Menu\Programs\HXEN.lnk`)
 	w.window("^HXEN$")
 	w.photo("wine-window")
-	w.hands("search", "--onlyvisible", "--name", "^HXEN$", "windowclose")
-	w.end()
+	w.close()
 	w.run(0, prefix+"hxen.exe", "list")
 
 	// The installed setup repairs, and removes.
@@ -397,8 +396,7 @@ func TestWineScreen(t *testing.T) {
 	if letters < 1000 {
 		t.Errorf("%d points are of the colour of SeaBIOS' letters: that is no guest's screen", letters)
 	}
-	w.hands("search", "--onlyvisible", "--name", "on Linux", "windowclose")
-	w.end()
+	w.close()
 }
 
 // vncOf asks QEMU's monitor where its screen is.

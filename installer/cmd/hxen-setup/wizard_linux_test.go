@@ -92,6 +92,14 @@ func (s *screen) window(name string) {
 
 func (s *screen) keys(keys ...string) { s.hands(append([]string{"key", "--delay", "60"}, keys...)...) }
 
+// close closes the window that has the keyboard as its button does, which ends the
+// program. xdotool's windowclose destroys it, which a Windows program is never told.
+func (s *screen) close() {
+	s.t.Helper()
+	s.keys("alt+F4")
+	s.end()
+}
+
 // photo takes a picture when the screen has come to rest, and keeps it where
 // HXEN_TEST_PHOTOS says.
 func (s *screen) photo(name string) []byte {
@@ -175,8 +183,7 @@ func TestWizard(t *testing.T) {
 	s.show(m, "exec hxen-desktop", "FYNE_THEME=dark")
 	s.window("^HXEN$")
 	s.photo("window")
-	s.hands("search", "--onlyvisible", "--name", "^HXEN$", "windowclose")
-	s.end()
+	s.close()
 	worker := m.run("ann", "pgrep -x hxen-worker")
 	if installed := m.files(); len(installed) == 0 {
 		t.Fatal("no files")
