@@ -35,40 +35,59 @@ func TestGuestClones(t *testing.T) {
 
 func TestClones(t *testing.T) { clones(t, 100, 2) }
 
-// clones has n clones go on, atOnce of them at a time.
-func clones(t *testing.T, n, atOnce int) {
+// busy is a guest that computes, writes to its disk and sends all the time, and what
+// it is beside.
+type busy struct {
+	*hvtest.Live
+	spec     hv.Spec
+	host     hv.Host // without cards
+	dir      string
+	net      *network
+	leave    func()
+	url, sum string      // of the web server's content
+	got      chan string // hashes of what it was sent
+}
+
+// busyGuest boots one, on a network that has its card, and others.
+func busyGuest(t *testing.T, others ...hv.NIC) *busy {
 	s := guest(kernels(t)[0])
 	s.Memory = 128 * hv.MiB
 	s.NICs = []hv.NIC{{UUID: "01020304-0000-4000-8000-00000000000a", MAC: "52:54:00:00:00:01", Network: netUUID}}
 	dir := t.TempDir()
 	s.Disks = []hv.Disk{disk0(dir, "template")}
 	diskImage(t, dir, "template", 1<<20)
-	nics := []hv.NIC{s.NICs[0]}
-	for i := range n {
-		nic := s.NICs[0]
-		nic.UUID, nic.MAC = fmt.Sprintf("01020304-0000-4000-8000-0000000010%02x", i), fmt.Sprintf("52:54:00:00:01:%02x", i)
-		nics = append(nics, nic)
-	}
-	net := newNetwork(t, nics...)
 	content := make([]byte, 256<<10)
 	_, _ = rand.NewChaCha8([32]byte{2}).Read(content)
 	for i := range content {
 		content[i] |= 1 // see TestGuestNetwork
 	}
-	url, got := webServer(t, content)
-	sum := fmt.Sprintf("%x", sha256.Sum256(content))
+	b := &busy{spec: s, host: testHost(t, s), dir: dir, net: newNetwork(t, append(others, s.NICs...)...), sum: fmt.Sprintf("%x", sha256.Sum256(content))}
+	b.host.OpenDisk = openDisk
+	b.url, b.got = webServer(t, content)
 
-	h := testHost(t, s)
-	h.OpenDisk = openDisk
-	net.connect(s, &h)
-	l := boot(t, s, h)
-	l.Run("udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 2>&1")
-	l.Run(chain)
-	l.Run(writes)
-	l.Run("(while :; do timeout 5 wget -q -O /dev/null " + url + "; sleep 0.2; done) 2>/dev/null &")
-	l.Run("while [ ! -f /tmp/at ] || [ ! -f /tmp/wrote ]; do sleep 0.1; done")
-	l.Run("renice -n -15 -p $$") // what is asked of it comes before its work
-	file := template(t, l, dir)
+	h := b.host
+	b.leave = b.net.connect(s, &h)
+	b.Live = boot(t, s, h)
+	b.Run("udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 2>&1")
+	b.Run(chain)
+	b.Run(writes)
+	return b
+}
+
+// clones has n clones go on, atOnce of them at a time.
+func clones(t *testing.T, n, atOnce int) {
+	var nics []hv.NIC
+	for i := range n {
+		nics = append(nics, hv.NIC{
+			UUID: fmt.Sprintf("01020304-0000-4000-8000-0000000010%02x", i),
+			MAC:  fmt.Sprintf("52:54:00:00:01:%02x", i), Network: netUUID,
+		})
+	}
+	b := busyGuest(t, nics...)
+	b.Run("(while :; do timeout 5 wget -q -O /dev/null " + b.url + "; sleep 0.2; done) 2>/dev/null &")
+	b.Run("while [ ! -f /tmp/at ] || [ ! -f /tmp/wrote ]; do sleep 0.1; done")
+	b.Run("renice -n -5 -p $$") // what is asked of it comes before its work
+	s, file := b.spec, template(t, b.Live, b.dir)
 
 	began := time.Now()
 	for at := 0; at < n; at += atOnce {
@@ -76,25 +95,25 @@ func clones(t *testing.T, n, atOnce int) {
 		for i := range min(atOnce, n-at) {
 			c := *s.Clone()
 			c.UUID, c.Name = cloneID(at+i), fmt.Sprintf("clone%d", at+i)
-			c.NICs = []hv.NIC{nics[1+at+i]}
-			c.Disks = []hv.Disk{disk0(dir, fmt.Sprintf("clone%d", i))}
+			c.NICs = []hv.NIC{nics[at+i]}
+			c.Disks = []hv.Disk{disk0(b.dir, fmt.Sprintf("clone%d", i))}
 			_ = os.Remove(c.Disks[0].Path)
 			if err := image.CopyRaw(t.Context(), s.Disks[0].Path, c.Disks[0].Path, nil); err != nil {
 				t.Fatal(err)
 			}
-			h := h
-			h.NICs, h.Restore = nil, file
-			net.connect(c, &h)
+			h := b.host
+			h.Restore = file
+			b.net.connect(c, &h)
 			live = append(live, launched(t, c, h))
 		}
 		for i, l := range live {
-			checkClone(t, l, nics[1+at+i].MAC, cloneID(at+i))
-			if got := l.Run("wget -q -O /tmp/file " + url + " && sha256sum </tmp/file"); got != sum+"  -" {
-				t.Errorf("clone %d got a file with sha256 %s, want %s", at+i, got, sum)
+			checkClone(t, l, nics[at+i].MAC, cloneID(at+i))
+			if got := l.Run("wget -q -O /tmp/file " + b.url + " && sha256sum </tmp/file"); got != b.sum+"  -" {
+				t.Errorf("clone %d got a file with sha256 %s, want %s", at+i, got, b.sum)
 			}
-			l.Run("wget -q -O /dev/null --post-file=/tmp/file " + url)
-			if got := <-got; got != sum {
-				t.Errorf("clone %d sent a file with sha256 %s, want %s", at+i, got, sum)
+			l.Run("wget -q -O /dev/null --post-file=/tmp/file " + b.url)
+			if got := <-b.got; got != b.sum {
+				t.Errorf("clone %d sent a file with sha256 %s, want %s", at+i, got, b.sum)
 			}
 		}
 		for _, l := range live {
@@ -133,7 +152,7 @@ func checkClone(t *testing.T, l *hvtest.Live, mac, uuid string) {
 		t.Errorf("the clone is %s, want %s", got, uuid)
 	}
 	began := time.Now()
-	l.Run(await("ip link show eth0 | grep -q " + mac))
+	l.Run("until ip link show eth0 | grep -q " + mac + "; do sleep 1; done") // seldom: it comes before what it waits for
 	card := time.Since(began)
 	l.Run("udhcpc -i eth0 -s /sbin/udhcpc -n -q -t 20 2>&1")
 	t.Logf("the clone's card after %v, its address after %v", card.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))

@@ -86,10 +86,11 @@ func (n *network) kill() {
 	_ = n.process.Wait()
 }
 
-// connect gives a guest's card its relay, as the worker does.
-func (n *network) connect(s hv.Spec, h *hv.Host) {
+// connect gives a guest's card its relay, as the worker does, until leave.
+func (n *network) connect(s hv.Spec, h *hv.Host) (leave func()) {
 	n.t.Helper()
 	h.Dial = n.doors.dial
+	var relays []io.Closer
 	for i, nic := range s.NICs {
 		socket := filepath.Join(n.files.Run, fmt.Sprintf("%s-%d", s.UUID[:8], i))
 		dial := func(ctx context.Context, path string) (net.Conn, error) { return localsock.Dial(ctx, path) }
@@ -97,9 +98,16 @@ func (n *network) connect(s hv.Spec, h *hv.Host) {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		n.t.Cleanup(func() { r.Close() })
+		relays = append(relays, r)
 		h.NICs = append(h.NICs, socket)
 	}
+	leave = func() {
+		for _, r := range relays {
+			r.Close()
+		}
+	}
+	n.t.Cleanup(leave)
+	return leave
 }
 
 // outside is an address of this computer's that is not its loopback's, which is

@@ -188,12 +188,76 @@ func chainSum(n int) string {
 	return h
 }
 
-// TestGuestSave saves a guest that computes all the time, ends its process, and
-// goes on with it in another, again and again. TestSaves does so for longer.
-func TestGuestSave(t *testing.T) { saves(t, 20) }
-func TestSaves(t *testing.T)     { saves(t, 500) }
+// TestSaves saves a guest that computes, writes and sends all the time, and goes on
+// with it, again and again: nothing it does is lost.
+func TestSaves(t *testing.T) {
+	b := busyGuest(t)
+	b.Run(fmt.Sprintf(sends, b.url, b.sum))
+	b.Run("renice -n -5 -p $$") // what is asked of it comes before its work
+	began, progress := time.Now(), b.progress(t)
+	for round := range 500 {
+		was := progress
+		progress = b.progress(t)
+		// In a round it may just have time to answer.
+		for hang := time.Now().Add(patience); round%10 == 9 && !progress.beyond(was); progress = b.progress(t) {
+			if time.Now().After(hang) {
+				t.Fatalf("round %d: the guest was at %v and is at %v", round, was, progress)
+			}
+		}
+		if progress.sums < was.sums || progress.writes < was.writes || progress.files < was.files {
+			t.Fatalf("round %d: the guest was at %v and is at %v", round, was, progress)
+		}
+		if bad := b.Run("cat /tmp/bad 2>/dev/null || :"); bad != "" {
+			t.Fatalf("round %d: what the guest read, was sent or got differs: %q", round, bad)
+		}
+		for len(b.got) > 0 {
+			if got := <-b.got; got != b.sum {
+				t.Fatalf("round %d: the guest sent a file with sha256 %s, want %s", round, got, b.sum)
+			}
+		}
+		if round%25 == 24 {
+			t.Logf("round %d after %v: %v", round+1, time.Since(began).Round(time.Second), progress)
+		}
+		file := filepath.Join(b.dir, "memory")
+		b.Do("save", func(ctx context.Context) error { return b.Machine.(hv.Saver).Save(ctx, file, nil) })
+		b.Ended(hv.ExitSaved)
+		b.leave()
+		h := b.host
+		h.Restore = file
+		b.leave = b.net.connect(b.spec, &h)
+		b.Live = launched(t, b.spec, h)
+	}
+}
 
-func saves(t *testing.T, rounds int) {
+// progress is how far a busy guest has come.
+type progress struct{ sums, writes, files int }
+
+// progress asks for it, once there is any.
+func (b *busy) progress(t *testing.T) (p progress) {
+	t.Helper()
+	var hash string
+	said := lastLine(b.Run("while [ ! -f /tmp/at ] || [ ! -f /tmp/wrote ] || [ ! -f /tmp/sent ]; do sleep 0.1; done; echo $(cat /tmp/at /tmp/wrote /tmp/sent)"))
+	if _, err := fmt.Sscanf(said, "%d %s %d %d", &p.sums, &hash, &p.writes, &p.files); err != nil || hash != chainSum(p.sums) {
+		t.Fatalf("the guest's sums, writes and files are at %q: %v", said, err)
+	}
+	return p
+}
+
+// beyond reports whether all of it is further than was.
+func (p progress) beyond(was progress) bool {
+	return p.sums > was.sums && p.writes > was.writes && p.files > was.files
+}
+
+// sends is a guest's third work, with the address and the hash of a file that it gets
+// and sends back.
+const sends = `(f=0; while :; do rm -f /tmp/got; wget -q -O /tmp/got %[1]s; s=$(sha256sum </tmp/got); [ "$s" = "%[2]s  -" ] || echo $s >>/tmp/bad; ` +
+	`wget -q -O /dev/null --post-file=/tmp/got %[1]s || echo sent >>/tmp/bad; ` +
+	`f=$((f+1)); echo $f >/tmp/sent.new; mv /tmp/sent.new /tmp/sent; done) 2>/dev/null &`
+
+// TestGuestSave saves a guest that computes all the time, ends its process, and
+// goes on with it in another.
+func TestGuestSave(t *testing.T) {
+	const rounds = 8
 	s := guest(kernels(t)[0])
 	s.VCPUs, s.Memory = 2, 128*hv.MiB
 	h := testHost(t, s)
@@ -220,14 +284,12 @@ func saves(t *testing.T, rounds int) {
 			t.Fatalf("round %d: the guest is at %q, and was at %d", round, at, last)
 		}
 		last = n
-		if round%10 == 9 {
-			t.Logf("%d rounds, %d sums after %v", round+1, last, time.Since(began).Round(time.Millisecond))
-		}
 		if now := e.behind(); now < behind-2 || now > behind+2 {
 			t.Errorf("round %d: the guest's date is %d s behind, and was %d", round, now, behind)
 		}
 	}
 	e.run(fmt.Sprintf("while read i h </tmp/at; [ $i -le %d ]; do sleep 0.1; done", last))
+	t.Logf("%d rounds, %d sums after %v", rounds, last, time.Since(began).Round(time.Millisecond))
 	if now := e.run(complaints); now != before {
 		t.Errorf("the guest's kernel complained of %q before and of %q now", before, now)
 	}
