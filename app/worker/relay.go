@@ -55,7 +55,10 @@ var errFrame = errors.New("a frame is longer than any network card sends")
 func NewRelay(ln net.Listener, dial func(context.Context) (net.Conn, error), hello control.FramesHello, log *slog.Logger) *Relay {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Relay{hello: hello, dial: dial, log: log.With("nic", hello.NIC), ctx: ctx, cancel: cancel}
-	context.AfterFunc(ctx, func() { ln.Close() })
+	r.work.Go(func() { // Close waits for it, too: then another may listen there
+		<-ctx.Done()
+		ln.Close()
+	})
 	r.work.Go(func() { r.accept(ln) })
 	return r
 }

@@ -305,3 +305,29 @@ func TestDoor(t *testing.T) {
 		t.Error("a closed door was entered")
 	}
 }
+
+// tired is a socket that takes its time to close.
+type tired struct {
+	net.Listener
+	closed atomic.Bool
+}
+
+func (l *tired) Close() error {
+	time.Sleep(10 * time.Millisecond)
+	l.closed.Store(true)
+	return l.Listener.Close()
+}
+
+// TestRelayLeavesItsSocket: where a relay was closed, the next one can listen at once.
+func TestRelayLeavesItsSocket(t *testing.T) {
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &tired{Listener: ln}
+	none := func(context.Context) (net.Conn, error) { return nil, io.EOF }
+	NewRelay(NewDoor(l), none, control.FramesHello{}, slog.New(slog.DiscardHandler)).Close()
+	if !l.closed.Load() {
+		t.Error("the relay was closed before its socket")
+	}
+}
