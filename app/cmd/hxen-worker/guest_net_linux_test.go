@@ -152,7 +152,11 @@ func TestGuestNetwork(t *testing.T) {
 	n := newNetwork(t, s.NICs...)
 	h := testHost(t, s)
 	n.connect(s, &h)
-	content := make([]byte, 4<<20+123)
+	size := 4<<20 + 123
+	if testing.Short() {
+		size = 1<<20 + 123
+	}
+	content := make([]byte, size)
 	source := rand.NewChaCha8([32]byte{1})
 	_, _ = source.Read(content)
 	for i := range content {
