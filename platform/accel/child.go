@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/hxen-project/hxen/platform/proc"
 )
 
 // childVar marks the child process that runs guest code.
@@ -106,8 +108,9 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) (how string,
 	select {
 	case err = <-ended:
 	case <-t.C:
+		used, err := proc.Use(cmd.Process.Pid)
 		_ = cmd.Process.Kill()
-		if starved(cmd, ended, limit) {
+		if err == nil && starved(used.CPU, ended, limit) {
 			return "", fmt.Errorf("it hung for %v after %s (%w)", limit, said, errStarved)
 		}
 		return "", fmt.Errorf("it hung for %v after %s", limit, said)
@@ -131,13 +134,13 @@ func watch(ctx context.Context, limit time.Duration, cmd *exec.Cmd) (how string,
 
 // starved reports whether a child that was killed had waited rather than worked: a
 // hypervisor that hangs uses the processor up, as a rule, or cannot be killed.
-func starved(cmd *exec.Cmd, ended <-chan error, limit time.Duration) bool {
+func starved(used time.Duration, ended <-chan error, limit time.Duration) bool {
 	select {
 	case <-ended:
+		return used < limit/3
 	case <-time.After(limit / 10):
 		return false
 	}
-	return cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime() < limit/3
 }
 
 // lastLine is what the child said last.
