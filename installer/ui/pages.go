@@ -286,9 +286,15 @@ func (w *wizard) reviewPage() fyne.CanvasObject {
 	foot := container.NewVBox()
 	head := container.NewStack(w.heading(text.T("Making the plan"), text.T("Nothing has been changed so far.")))
 	w.next.Disable()
-	w.next.SetText(text.T("Install"))
-	if w.action == plan.Uninstall {
+	switch {
+	case w.action == plan.Uninstall:
 		w.next.SetText(text.T("Remove"))
+	case !w.there.There:
+		w.next.SetText(text.T("Install"))
+	case w.there.Version != w.Version:
+		w.next.SetText(text.T("Upgrade"))
+	default: // a repair, or other parts
+		w.next.SetText(text.T("Apply"))
 	}
 	w.work(func(ctx context.Context) func() {
 		p, err := w.Backend.Plan(ctx, w.action, w.options)

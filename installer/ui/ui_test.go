@@ -295,6 +295,24 @@ func TestNoPlan(t *testing.T) {
 	}
 }
 
+// TestWhatIsBegun: the button that changes the computer says how.
+func TestWhatIsBegun(t *testing.T) {
+	for installed, want := range map[string]string{"": "Install", "1.1": "Upgrade", "1.2": "Apply"} {
+		c := &computer{}
+		if installed != "" {
+			c.there = steps.Installed{There: true, Plan: plan.Plan{Action: plan.Install, Version: installed}}
+		}
+		s := open(t, c)
+		for _, p := range []page{welcome, checking, choose} {
+			s.at(p)
+			s.enter()
+		}
+		if s.at(review); s.next.Text != want {
+			t.Errorf("with %q installed it is %q, want %q", installed, s.next.Text, want)
+		}
+	}
+}
+
 func TestRemove(t *testing.T) {
 	s := open(t, &computer{there: steps.Installed{There: true, Plan: plan.Plan{Action: plan.Install, Version: "1.2"}},
 		result: plan.Result{OK: true, Action: plan.Uninstall, Version: "1.2"}})
