@@ -194,8 +194,16 @@ func TestSaves(t *testing.T) {
 	b := busyGuest(t)
 	b.Run(fmt.Sprintf(sends, b.url, b.sum))
 	b.Run("renice -n -5 -p $$") // what is asked of it comes before its work
-	began, progress := time.Now(), b.progress(t)
+	file, began, progress := filepath.Join(b.dir, "memory"), time.Now(), b.progress(t)
 	for round := range 500 {
+		b.Do("save", func(ctx context.Context) error { return b.Machine.(hv.Saver).Save(ctx, file, nil) })
+		b.Ended(hv.ExitSaved)
+		b.leave()
+		h := b.host
+		h.Restore = file
+		b.leave = b.net.connect(b.spec, &h)
+		b.Live = launched(t, b.spec, h)
+
 		was := progress
 		progress = b.progress(t)
 		// In a round it may just have time to answer.
@@ -218,14 +226,6 @@ func TestSaves(t *testing.T) {
 		if round%25 == 24 {
 			t.Logf("round %d after %v: %v", round+1, time.Since(began).Round(time.Second), progress)
 		}
-		file := filepath.Join(b.dir, "memory")
-		b.Do("save", func(ctx context.Context) error { return b.Machine.(hv.Saver).Save(ctx, file, nil) })
-		b.Ended(hv.ExitSaved)
-		b.leave()
-		h := b.host
-		h.Restore = file
-		b.leave = b.net.connect(b.spec, &h)
-		b.Live = launched(t, b.spec, h)
 	}
 }
 
