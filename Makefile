@@ -79,8 +79,9 @@ test-windows: setup-windows ## the Windows programs and their packages' tests, u
 test-whp: setup-whp ## the Windows Hypervisor Platform's back end under wine, on a stand-in that stands on a nested lab's KVM
 	HXEN_WHP=1 HXEN_REQUIRE=$${HXEN_REQUIRE-lab,wine,mingw} go test -count=1 -v -timeout 60m -run '^TestLabWHP$$' ./hv/hvtest
 
-test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process
+test-e2e: setup-test programs ## the long end-to-end tests: installers, a Debian disk, kill -9 of every process, a pvh guest's screen
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,display,images} HXEN_LONG=1 go test -count=1 -v -timeout 60m ./app/cmd/hxen
+	HXEN_REQUIRE=$${HXEN_REQUIRE-lab,display} HXEN_LONG=1 go test -count=1 -v -timeout 30m -run '^TestLabScreen$$' ./app/desktop/screen
 
 test-boot: setup-test ## a Debian that boots with HXEN installed: guests start and stop with it
 	HXEN_REQUIRE=$${HXEN_REQUIRE-qemu,images} HXEN_BOOT=1 go test -count=1 -v -timeout 60m -run '^TestBoot$$' ./app/cmd/hxen

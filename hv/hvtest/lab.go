@@ -33,11 +33,23 @@ type Lab struct {
 	Icount bool
 	// CPU is more of QEMU's -cpu, as ",-smap".
 	CPU string
+	// Port, unless 0, is a TCP port of 127.0.0.1 here that leads to 5900 there.
+	Port int
 }
 
 // labModules make /dev/kvm, in the order in which they are loaded. nested=0:
 // what runs there shall not find SVM in turn.
 var labModules = []string{"irqbypass", "kvm", "kvm-amd nested=0"}
+
+// netModules are for Port's network card.
+var netModules = []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}
+
+func (l Lab) modules() []string {
+	if l.Port == 0 {
+		return labModules
+	}
+	return slices.Concat(labModules, netModules)
+}
 
 // labEnd is what the console says last if all went well.
 const labEnd = "@@ lab end"
@@ -101,7 +113,7 @@ func (l Lab) pack(t testing.TB) string {
 	tree := KernelPackage(t, l.Kernel)
 	Mkdirs(t, stage, "dev", "proc", "sys", "tmp", "lab", "modules")
 	PutBusybox(t, stage)
-	for _, m := range labModules {
+	for _, m := range l.modules() {
 		name, _, _ := strings.Cut(m, " ")
 		PutModule(t, tree, name, filepath.Join(stage, "modules"))
 	}
@@ -134,9 +146,12 @@ mount -t ext4 -o ro /dev/nvme0n1 /lab || echo "@@ no files"
 	// A KVM that is loaded earlier may keep a frequency of the TSC that Linux has
 	// only guessed (kvm_timer_init in arch/x86/kvm/x86.c, without constant_tsc).
 	b.WriteString("n=0; while ! dmesg | grep -q 'Switched to clocksource tsc$' && [ $n -lt 150 ]; do n=$((n+1)); sleep 0.1; done\n")
-	for _, m := range labModules {
+	for _, m := range l.modules() {
 		name, options, _ := strings.Cut(m, " ")
 		fmt.Fprintf(&b, "insmod /modules/%s.ko %s || echo '@@ module %s failed'\n", name, options, name)
+	}
+	if l.Port != 0 {
+		b.WriteString("n=0; until ifconfig eth0 10.0.2.15 || [ $n -ge 100 ]; do n=$((n+1)); sleep 0.1; done\n")
 	}
 	b.WriteString("uname -r\n" + l.Script + "\necho '" + labEnd + "'\npoweroff -f\n")
 	return b.String()
@@ -197,6 +212,9 @@ func (l Lab) boot(t testing.TB, initrd, image string) (string, error) {
 	for i, d := range l.Disks {
 		id := fmt.Sprintf("disk%d", i)
 		args = append(args, "-drive", "file="+d+",if=none,id="+id+",format=raw,snapshot=on", "-device", "nvme,drive="+id+",serial="+id)
+	}
+	if l.Port != 0 {
+		args = append(args, "-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:5900", l.Port), "-device", "virtio-net-pci,netdev=net,romfile=")
 	}
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.WaitDelay = 10 * time.Second

@@ -12,6 +12,8 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
+	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -261,6 +263,36 @@ func checkResize(t *testing.T, l *hvtest.Live, v *viewer) {
 	v.until("a smaller screen", func(img *image.RGBA) bool {
 		return img.Rect.Max == image.Pt(640, 400) && lit(img, image.Rect(0, 0, 48, 16)) > 40
 	})
+}
+
+// TestViewed serves a guest's screen, with a shell on it, on TCP port 5900 until the
+// guest has powered off; app/desktop/screen's TestLabScreen looks at it.
+func TestViewed(t *testing.T) {
+	l := screenGuest(t, withKeyboard(t)[0])
+	l.Event("screen and keyboard", func(e hv.Event) bool { return e.Kind == hv.EventDisplay && e.Display == hv.DisplayFull })
+	l.Run("(setsid sh -c 'exec sh -i </dev/tty1 >/dev/tty1 2>&1') & sleep 0.2")
+	port, err := net.Listen("tcp", ":5900")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { port.Close() })
+	go func() {
+		for {
+			c, err := port.Accept()
+			if err != nil {
+				return
+			}
+			stream, err := l.Machine.(hv.Displayer).OpenDisplay(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			go func() { _, _ = io.Copy(c, stream); c.Close() }()
+			go func() { _, _ = io.Copy(stream, c); stream.Close() }()
+		}
+	}()
+	l.Guard = 10 * time.Minute
+	l.Ended(hv.ExitPoweroff)
 }
 
 // cursorReport is the terminal's answer to the shell, which asked where its prompt
