@@ -20,6 +20,10 @@ const hang = 5 * time.Minute
 // fakeVar makes this test binary a child that behaves in a chosen way.
 const fakeVar = "HXEN_ACCEL_TEST"
 
+// ownTimesOnly: the system answers for every process with the caller's own use of the
+// processor.
+var ownTimesOnly bool
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(fakeVar) {
 	case "":
@@ -103,6 +107,9 @@ func TestWatchHang(t *testing.T) {
 		if err == nil || limit > hang {
 			t.Fatalf("it hangs and uses no processor: %v", err)
 		}
+	}
+	if ownTimesOnly {
+		return // nobody can tell what it uses
 	}
 	t.Setenv(fakeVar, "spins")
 	for limit := time.Second; ; limit *= 4 {

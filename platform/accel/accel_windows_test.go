@@ -3,7 +3,13 @@ package accel
 import (
 	"os"
 	"testing"
+
+	"golang.org/x/sys/windows"
 )
+
+func init() { // wine 8
+	ownTimesOnly = windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
+}
 
 // TestGuestCode has the child of Probe run guest code, with more time than Probe
 // gives it. TestLabWHP in hv/hvtest runs it on the stand-in for the platform.
