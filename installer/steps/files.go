@@ -168,9 +168,9 @@ func (f *files) Check(_ context.Context, s *plan.Session) (plan.Status, error) {
 	case st.Done:
 		st.Detail = text.T("everything is there")
 	case len(gone) > 0:
-		st.Detail = text.T("%d files, %s, into %s; %d files of the version before are removed", len(list), text.Size(st.Bytes), f.prefix, len(gone))
+		st.Detail = text.T("files: %d (%s), into %s; removed of the version before: %d", len(list), text.Size(st.Bytes), f.prefix, len(gone))
 	default:
-		st.Detail = text.T("%d files, %s, into %s", len(list), text.Size(st.Bytes), f.prefix)
+		st.Detail = text.T("files: %d (%s), into %s", len(list), text.Size(st.Bytes), f.prefix)
 	}
 	return st, nil
 }
