@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/platform/accel"
 	"github.com/hxen-project/hxen/platform/localsock"
 )
 
@@ -38,7 +39,7 @@ func TestBenchNet(t *testing.T) {
 	h := testHost(t, s)
 	n.connect(s, &h)
 	for round := range 2 {
-		runNative(t, native, h, said("hxen", round))
+		runNative(t, native, h, accel.Open, said("hxen", round))
 		benchNetQEMU(t, n, s, dir, url, said("qemu", round))
 	}
 }
