@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/backend"
+	"github.com/hxen-project/hxen/hv/backend/blk"
+	"github.com/hxen-project/hxen/hv/backend/fb"
 )
 
 // Device is a disk, a network card or the like, from the guest's launch, or from
@@ -34,10 +37,28 @@ type plugged struct {
 // line here.
 func (g *Guest) openDevices(ctx context.Context) error {
 	g.openScreen()
+	g.config.Cmdline = g.driverOptions(g.config.Cmdline)
 	if err := g.openCards(); err != nil {
 		return err
 	}
 	return g.openDisks(ctx)
+}
+
+// driverOptions tells the kernel's drivers what suits our back ends, where the command
+// line says nothing else and has room.
+func (g *Guest) driverOptions(cmdline string) string {
+	options := []string{blk.KernelOption}
+	if g.screen != nil {
+		options = append(options, fb.KernelOption)
+	}
+	for _, o := range options {
+		name, _, _ := strings.Cut(o, "=")
+		with := strings.TrimSpace(cmdline + " " + o)
+		if !strings.Contains(strings.ReplaceAll(cmdline, "-", "_"), name+"=") && len(with) <= maxLinuxCmdline {
+			cmdline = with
+		}
+	}
+	return cmdline
 }
 
 func (m *Machine) backends() *backend.Guest {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/backend"
+	"github.com/hxen-project/hxen/hv/backend/fb"
 	"github.com/hxen-project/hxen/hv/hvtest"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
@@ -115,5 +116,25 @@ func TestPlug(t *testing.T) {
 	wait(t, m)
 	if err := m.plug(stub); !errors.Is(err, hv.ErrUnavailable) {
 		t.Errorf("into a machine that has ended: %v", err)
+	}
+}
+
+func TestDriverOptions(t *testing.T) {
+	const disk, screen = "xen_blkfront.max_indirect_segments=256", "xen_fbfront.video=4,1280,800"
+	long := strings.Repeat("x", 2040)
+	for cmdline, want := range map[string]string{
+		"":                                     disk + " " + screen,
+		"console=hvc0":                         "console=hvc0 " + disk + " " + screen,
+		"xen_fbfront.video=16,1920,1080 a":     "xen_fbfront.video=16,1920,1080 a " + disk,
+		"a xen-fbfront.video=16,1920,1080":     "a xen-fbfront.video=16,1920,1080 " + disk,
+		"xen_blkfront.max_indirect_segments=9": "xen_blkfront.max_indirect_segments=9 " + screen,
+		long:                                   long,
+	} {
+		if got := (&Guest{screen: &fb.Screen{}}).driverOptions(cmdline); got != want {
+			t.Errorf("%q becomes %q", cmdline, got)
+		}
+	}
+	if got := (&Guest{}).driverOptions(""); got != disk {
+		t.Errorf("of a guest without a screen: %q", got)
 	}
 }

@@ -59,10 +59,7 @@ func (g *Guest) loadFromDisk(ctx context.Context, c *Config) error {
 	if initrd != nil {
 		c.Initrd = &Image{Data: initrd, Size: uint64(initrd.Size)}
 	}
-	c.Cmdline = hv.PutConsole(hv.PVH, entry.Cmdline)
-	if g.screen != nil { // as openScreen does for a kernel of the host's
-		c.Cmdline = screenOption(c.Cmdline)
-	}
+	c.Cmdline = g.driverOptions(hv.PutConsole(hv.PVH, entry.Cmdline))
 	g.host.Log.Info("the guest boots from its disk", "kernel", entry.Kernel, "entry", entry.ID, "from", menu.From, "cmdline", c.Cmdline)
 	if g.spec.Boot.Entry == "" {
 		if err := menu.Commit(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/backend/blk"
 	"github.com/hxen-project/hxen/hv/backend/fb"
 	"github.com/hxen-project/hxen/hv/hvtest"
 	"github.com/hxen-project/hxen/hv/xenabi"
@@ -94,7 +95,7 @@ func TestBootFromDisk(t *testing.T) {
 		}
 		return seen
 	}
-	one, two := "root=UUID=x v=1 console=hvc0 "+fb.KernelOption+", initrd 1", "root=UUID=x v=2 console=hvc0 "+fb.KernelOption+", initrd 2"
+	one, two := "root=UUID=x v=1 console=hvc0 "+blk.KernelOption+" "+fb.KernelOption+", initrd 1", "root=UUID=x v=2 console=hvc0 "+blk.KernelOption+" "+fb.KernelOption+", initrd 2"
 	if got := strings.Join(run(s, true), "; "); got != one+"; "+two {
 		t.Errorf("the guest was started with %s", got)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/backend/fb"
@@ -23,22 +22,6 @@ func (g *Guest) openScreen() {
 	}
 	g.screen = fb.New(g.spec.Name, g.host.Log, g.displayChanged)
 	g.config.Devices = append(g.config.Devices, fb.Framebuffer{Screen: g.screen}, fb.Keyboard{Screen: g.screen})
-	g.config.Cmdline = screenOption(g.config.Cmdline)
-}
-
-// screenOption has the kernel's driver use a screen of the usual size, unless the
-// command line says of which, or is too full.
-func screenOption(cmdline string) string {
-	with := strings.TrimSpace(cmdline + " " + fb.KernelOption)
-	for _, name := range []string{"xen_fbfront.video=", "xen-fbfront.video="} {
-		if strings.Contains(cmdline, name) {
-			return cmdline
-		}
-	}
-	if len(with) > maxLinuxCmdline {
-		return cmdline
-	}
-	return with
 }
 
 // displayChanged tells what of the screen the guest's drivers have taken up.

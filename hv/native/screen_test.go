@@ -73,18 +73,3 @@ func TestNoScreen(t *testing.T) {
 	m.Close()
 	ended()
 }
-
-func TestScreenOption(t *testing.T) {
-	long := strings.Repeat("x", 2040)
-	for cmdline, want := range map[string]string{
-		"":                                 "xen_fbfront.video=4,1280,800",
-		"console=hvc0":                     "console=hvc0 xen_fbfront.video=4,1280,800",
-		"xen_fbfront.video=16,1920,1080 a": "xen_fbfront.video=16,1920,1080 a",
-		"a xen-fbfront.video=16,1920,1080": "a xen-fbfront.video=16,1920,1080",
-		long:                               long,
-	} {
-		if got := screenOption(cmdline); got != want {
-			t.Errorf("%q becomes %q", cmdline, got)
-		}
-	}
-}

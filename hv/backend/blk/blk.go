@@ -20,6 +20,10 @@ import (
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
+// KernelOption has xen-blkfront cut transfers no smaller than Linux itself does: its own
+// bound is 32 pages.
+const KernelOption = "xen_blkfront.max_indirect_segments=256"
+
 // Config is a disk or a CD drive.
 type Config struct {
 	Index    int    // its place among the guest's disks: 0 is xvda

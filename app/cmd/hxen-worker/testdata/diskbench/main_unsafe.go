@@ -49,8 +49,15 @@ func main() {
 		os.Stdout = console
 	}
 	drivers, _ := os.ReadFile("/modules/order")
+	cmdline, _ := os.ReadFile("/proc/cmdline")
 	for _, m := range strings.Fields(string(drivers)) {
-		_ = exec.Command("/bin/busybox", "insmod", "/modules/"+m+".ko").Run() // some of them find nothing
+		args := []string{"insmod", "/modules/" + m + ".ko"}
+		for _, o := range strings.Fields(string(cmdline)) { // as modprobe does
+			if o, ok := strings.CutPrefix(o, strings.ReplaceAll(m, "-", "_")+"."); ok {
+				args = append(args, o)
+			}
+		}
+		_ = exec.Command("/bin/busybox", args...).Run() // some of them find nothing
 	}
 	if err := measure(); err != nil {
 		fmt.Printf("@@F error %v\n", err)
