@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hxen-project/hxen/app/api"
@@ -58,9 +57,9 @@ func (s *Service) askBootMenu(ctx context.Context, g *guest, q control.BootQuery
 	if err != nil {
 		return said, err
 	}
-	log, err := os.OpenFile(g.files.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := openProgramLog(g.files.Log())
 	if err != nil {
-		return said, fmt.Errorf("open the log: %w", err)
+		return said, err
 	}
 	defer log.Close()
 	answer := &bounded{left: control.MaxBootMenu}

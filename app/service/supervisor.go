@@ -182,9 +182,9 @@ func (s *Service) abandon(g *guest, worker *proc.Process) {
 // startProgram starts hxen-worker or hxen-netd on a folder, detached, and
 // returns when it says that it serves.
 func (s *Service) startProgram(ctx context.Context, program, dir, log string) (*proc.Process, error) {
-	logFile, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logFile, err := openProgramLog(log)
 	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+		return nil, err
 	}
 	defer logFile.Close()
 	r, w, err := os.Pipe()
@@ -205,6 +205,24 @@ func (s *Service) startProgram(ctx context.Context, program, dir, log string) (*
 		return nil, err
 	}
 	return p, nil
+}
+
+// programLog is how large a program's log may be when the program starts.
+const programLog = 1 << 20
+
+// openProgramLog opens the log of a program that is to be started. One that has grown
+// is put aside, in the place of an older one: here, because a program holds its log open
+// as its standard error, and Windows renames no file that is open. If somebody else has
+// it open, it goes on growing.
+func openProgramLog(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && st.Size() > programLog {
+		_ = os.Rename(path, path+".1")
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return f, nil
 }
 
 // awaitReady reads the one line that a program says: "ready", or why not.

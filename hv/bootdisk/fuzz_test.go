@@ -42,6 +42,11 @@ func TestSeeds(t *testing.T) {
 		if e, _ := m.Pick(""); e.Kernel != "/boot/vmlinuz-1" {
 			t.Errorf("%s boots %q", name, e.Kernel)
 		}
+		if name != "seed-fat" {
+			boots(t, m, "y", "kernel", strings.Repeat("initrd", 20)+"kernel", "a=b")
+		} else if f, err := openVolume(t, b).open("/boot/vmlinuz-1"); err != nil || content(t, f) != "kernel" { // FAT has no link for the menu's ramdisk
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

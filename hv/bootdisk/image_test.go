@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -32,8 +33,13 @@ func command(t testing.TB, dir, name string, args ...string) string {
 }
 
 // tree makes a folder of files for a file system; a name that ends in > is a link.
+// The programs that make file systems of them are Linux's; elsewhere TestSeeds reads
+// some that they have made.
 func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("the programs that make file systems are Linux's")
+	}
 	dir := t.TempDir()
 	for name, content := range files {
 		name, link := strings.CutSuffix(name, ">")

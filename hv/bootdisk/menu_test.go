@@ -249,10 +249,16 @@ func TestLVM(t *testing.T) {
 }
 
 func TestNothing(t *testing.T) {
-	for name, b := range map[string][]byte{"empty": nil, "zeros": make([]byte, 1<<20), "no kernel": extImage(t, tree(t, map[string]string{"a": ""}), 8)} {
-		if _, err := find(t, b); err == nil || !strings.Contains(err.Error(), "no kernel was found") {
-			t.Errorf("%s: %v", name, err)
-		}
+	for name, disk := range map[string]func(t *testing.T) []byte{
+		"empty":     func(*testing.T) []byte { return nil },
+		"zeros":     func(*testing.T) []byte { return make([]byte, 1<<20) },
+		"no kernel": func(t *testing.T) []byte { return extImage(t, tree(t, map[string]string{"a": ""}), 8) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := find(t, disk(t)); err == nil || !strings.Contains(err.Error(), "no kernel was found") {
+				t.Error(err)
+			}
+		})
 	}
 	xfs := append([]byte("XFSB"), make([]byte, 1<<20)...)
 	if _, err := find(t, xfs); err == nil || !strings.Contains(err.Error(), "XFS") {

@@ -2,7 +2,9 @@ package native
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,40 +18,62 @@ import (
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
-// diskWith writes a file system with two kernels, the second only if more is set,
-// and GRUB's menu of them.
-func diskWith(t *testing.T, path string, kernel []byte, more bool) {
+// makeBootDisks makes testdata's disks: a file system with kernels of these versions,
+// each with a ramdisk, and GRUB's menu of them.
+func makeBootDisks(t *testing.T, kernel []byte) {
+	for _, versions := range []string{"1", "21"} {
+		dir := t.TempDir()
+		hvtest.Mkdirs(t, dir, "boot/grub")
+		menu := "set default=0\n"
+		put := func(name, content string) {
+			t.Helper()
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, v := range strings.Split(versions, "") {
+			put("boot/vmlinuz-"+v, string(kernel))
+			put("boot/initrd-"+v, "initrd "+v)
+			menu += fmt.Sprintf("menuentry 'Linux %[1]s' --id e%[1]s {\nlinux /boot/vmlinuz-%[1]s root=UUID=x console=ttyS0 v=%[1]s\ninitrd /boot/initrd-%[1]s\n}\n", v)
+		}
+		put("boot/grub/grub.cfg", menu)
+		fs := filepath.Join(t.TempDir(), "fs")
+		out, err := exec.CommandContext(t.Context(), "/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", dir, fs, "1M").CombinedOutput()
+		if err != nil {
+			t.Fatalf("mke2fs: %v\n%s", err, out)
+		}
+		b, err := os.ReadFile(fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var z bytes.Buffer
+		w, _ := gzip.NewWriterLevel(&z, gzip.BestCompression)
+		if _, err := w.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if err := os.WriteFile("testdata/boot-"+versions+".gz", z.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// diskWith writes the disk with kernels of these versions over what a guest may have
+// open.
+func diskWith(t *testing.T, path, versions string) {
 	t.Helper()
-	dir := t.TempDir()
-	menu := "set default=0\n"
-	versions := []string{"1"}
-	if more {
-		versions = []string{"2", "1"}
-	}
-	put := func(name string, b []byte) {
-		t.Helper()
-		name = filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, v := range versions {
-		put("boot/vmlinuz-"+v, kernel)
-		put("boot/initrd-"+v, []byte("initrd "+v))
-		menu += fmt.Sprintf("menuentry 'Linux %[1]s' --id e%[1]s {\nlinux /boot/vmlinuz-%[1]s root=UUID=x console=ttyS0 v=%[1]s\ninitrd /boot/initrd-%[1]s\n}\n", v)
-	}
-	put("boot/grub/grub.cfg", []byte(menu))
-	fs := filepath.Join(t.TempDir(), "fs")
-	out, err := exec.CommandContext(t.Context(), "/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, fs, "16M").CombinedOutput()
+	f, err := os.Open("testdata/boot-" + versions + ".gz")
 	if err != nil {
-		t.Fatalf("mke2fs: %v\n%s", err, out)
+		t.Fatal(err)
 	}
-	b, err := os.ReadFile(fs)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
 	if err == nil {
-		err = os.WriteFile(path, b, 0o600) // over what a guest may have open
+		err = os.WriteFile(path, b, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -69,15 +93,19 @@ func startedWith(c *hvtest.FakeCPU) string {
 }
 
 // TestBootFromDisk: a guest without a kernel on the host boots its disk's, and
-// after a restart the one that it has put there meanwhile.
+// after a restart the one that it has put there meanwhile. HXEN_SEEDS=1 makes the
+// disks again.
 func TestBootFromDisk(t *testing.T) {
 	s := testSpec(t)
-	kernel, err := os.ReadFile(s.Boot.Kernel)
-	if err != nil {
-		t.Fatal(err)
+	if os.Getenv("HXEN_SEEDS") != "" {
+		kernel, err := os.ReadFile(s.Boot.Kernel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		makeBootDisks(t, kernel)
 	}
 	path := filepath.Join(t.TempDir(), "disk")
-	diskWith(t, path, kernel, false)
+	diskWith(t, path, "1")
 	s.Boot = hv.Boot{}
 	s.Disks = []hv.Disk{{UUID: diskID, Path: path, Format: hv.Raw, Mode: hv.ReadWrite}}
 	run := func(s hv.Spec, restart bool) []string {
@@ -85,7 +113,7 @@ func TestBootFromDisk(t *testing.T) {
 		_, ended := launchFakeOn(t, hv.Host{OpenDisk: openHostFile}, s, func(c *hvtest.FakeCPU) {
 			seen = append(seen, startedWith(c))
 			if restart && len(seen) == 1 {
-				diskWith(t, path, kernel, true)
+				diskWith(t, path, "21")
 				shutdown(c, xenabi.SHUTDOWN_reboot)
 			}
 			shutdown(c, xenabi.SHUTDOWN_poweroff)

@@ -129,10 +129,13 @@ func unpacked(ctx context.Context, src io.ReaderAt, size int64, p payload, dir s
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("unpack it: %w", err)
 	}
-	if err := unpackTo(ctx, kept, src, p, progress); err != nil {
-		return nil, nil, err
+	unpacking := unpackTo(ctx, kept, src, p, progress)
+	// Windows does not replace what another guest has unpacked meanwhile and has open.
+	k, f, err := openELF(kept)
+	if err != nil && unpacking != nil {
+		err = unpacking
 	}
-	return openELF(kept)
+	return k, f, err
 }
 
 func openELF(path string) (*Kernel, *os.File, error) {

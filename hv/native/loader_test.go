@@ -256,6 +256,35 @@ func TestXZ(t *testing.T) {
 	}
 }
 
+// TestUnpackedTwice: a guest that unpacks a kernel while another one does, and has it
+// open before, starts as well.
+func TestUnpackedTwice(t *testing.T) {
+	dir := t.TempDir()
+	image := tinyELF(64, note("Xen\x00", 18, entry8()), make([]byte, 100))
+	path := write(t, bzImage(packed(t, image)["gzip"], len(image)))
+	var other *os.File
+	f, _, err := OpenKernel(t.Context(), path, dir, func(_, _ int64) {
+		if other == nil {
+			var err error
+			if other, _, err = OpenKernel(t.Context(), path, dir, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if err != nil || other == nil {
+		t.Fatalf("%v, %v", other, err)
+	}
+	for _, f := range []*os.File{f, other} {
+		if b, err := io.ReadAll(f); err != nil || !bytes.Equal(b, image) {
+			t.Errorf("%d bytes of %d: %v", len(b), len(image), err)
+		}
+		f.Close()
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	code := bytes.Repeat([]byte{1, 2, 3}, 100_000)
 	image := tinyELF(64, note("Xen\x00", 18, entry8()), code)

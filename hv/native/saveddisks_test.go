@@ -2,6 +2,8 @@ package native
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -50,7 +52,10 @@ func TestSavedDisks(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	check("deleted", "no such file")
+	check("deleted", "look at a disk of the guest")
+	if _, err := g.outside(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("deleted: %v", err)
+	}
 }
 
 // TestPlaces: a guest that goes on finds its devices by the numbers that it knows; a

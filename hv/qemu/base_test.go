@@ -1,15 +1,88 @@
 package qemu
 
 import (
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hxen-project/hxen/hv"
 	"github.com/hxen-project/hxen/hv/disk"
 	"github.com/hxen-project/hxen/hv/hvtest"
 )
+
+// qcow2Head is the header of an image that builds on another one.
+func qcow2Head(backing, format string, incompatible uint64) []byte {
+	be := binary.BigEndian
+	b := append([]byte(qcow2Magic), make([]byte, 100)...)
+	be.PutUint32(b[4:], 3)
+	be.PutUint64(b[72:], incompatible)
+	be.PutUint32(b[100:], uint32(len(b)))
+	if format != "" {
+		b = be.AppendUint32(be.AppendUint32(b, extBackingFmt), uint32(len(format)))
+		b = append(b, format...)
+		b = append(b, make([]byte, -len(b)&7)...)
+	}
+	b = be.AppendUint64(b, extEnd)
+	if backing != "" {
+		be.PutUint64(b[8:], uint64(len(b)))
+		be.PutUint32(b[16:], uint32(len(backing)))
+	}
+	return append(b, backing...)
+}
+
+// TestChain: what an image may build on, by names as its header may have them.
+func TestChain(t *testing.T) {
+	guests := t.TempDir()
+	hvtest.Mkdirs(t, guests, "mine/sub", "base", "other")
+	mine, base := filepath.Join(guests, "mine"), filepath.Join(guests, "base")
+	put := func(name string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(guests, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("mine/a.raw", nil)
+	put("mine/a.qcow2", qcow2Head("a.raw", hv.Raw, 0))
+	put("mine/self.qcow2", qcow2Head("self.qcow2", hv.QCOW2, 0))
+	put("mine/far.qcow2", qcow2Head("../other/a.raw", hv.Raw, 0))
+	put("base/b.raw", nil)
+	put("other/a.raw", nil)
+	const outside = "outside the guest's folder"
+	root := string(filepath.Separator)
+	for _, c := range []struct {
+		backing, format string
+		incompatible    uint64
+		want            string // part of why not
+	}{
+		{"a.raw", hv.Raw, 0, ""},
+		{"sub/../a.raw", hv.Raw, 0, ""},
+		{"../base/b.raw", hv.Raw, 0, ""},
+		{filepath.Join(base, "b.raw"), hv.Raw, 0, ""},
+		{"a.qcow2", hv.QCOW2, 0, ""},
+		{"../other/a.raw", hv.Raw, 0, outside},
+		{filepath.Join(guests, "other", "a.raw"), hv.Raw, 0, outside},
+		{"far.qcow2", hv.QCOW2, 0, outside},
+		{"/a.raw", hv.Raw, 0, outside}, // on Windows of the drive that QEMU is on
+		{root + "a.raw", hv.Raw, 0, outside},
+		{"C:a.raw", hv.Raw, 0, outside},
+		{"a.raw:stream", hv.Raw, 0, outside},
+		{"nbd:localhost:10809", hv.Raw, 0, outside},
+		{`json:{"driver":"file","filename":"a.raw"}`, hv.Raw, 0, outside},
+		{"", "", qcow2DataFile, "data in another file"},
+		{"a.qcow2", "", 0, "does not say which format"},
+		{"a.raw", hv.QCOW2, 0, "is not a qcow2 image"},
+		{"self.qcow2", hv.QCOW2, 0, "more than 16"},
+	} {
+		put("mine/top.qcow2", qcow2Head(c.backing, c.format, c.incompatible))
+		im, err := inspect(mine, base, hv.Disk{Path: "top.qcow2", Format: hv.QCOW2, Mode: hv.ReadWrite})
+		if c.want == "" && (err != nil || !im.backing) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("on %q (%s): %v, want %q", c.backing, c.format, err, c.want)
+		}
+	}
+}
 
 // TestOverlay: an image may build on one in its template's folder, and on no other.
 func TestOverlay(t *testing.T) {

@@ -32,7 +32,7 @@ func says(t *testing.T, se *hv.StageError, stage string, words ...string) {
 }
 
 func TestMissingQEMU(t *testing.T) {
-	l := newLab(t)
+	l := labOf(t, "")
 	l.host.QEMU = hv.QEMUInfo{Missing: "install it with: apt-get install qemu-system-x86"}
 	says(t, launchError(t, l, l.spec(t)), stageQEMU, "not installed", "apt-get install")
 	l.host.QEMU = hv.QEMUInfo{Path: filepath.Join(l.host.Dir, "qemu-gone")}

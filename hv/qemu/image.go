@@ -134,6 +134,9 @@ func checkChain(path string, f io.ReaderAt, folders ...string) (backed bool, err
 		}
 		backed = true
 		next := resolve(filepath.Dir(path), h.backing)
+		if os.IsPathSeparator(h.backing[0]) {
+			next = h.backing // on Windows, where it lacks a drive, QEMU does not look for it beside the image
+		}
 		if !slices.ContainsFunc(folders, func(dir string) bool { return dir != "" && within(dir, next) }) {
 			return backed, fmt.Errorf("the disk image %s builds on %s outside the guest's folder, and not on its template, which is refused: flatten it with qemu-img convert", path, next)
 		}

@@ -48,6 +48,11 @@ func newLab(t testing.TB) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return labOf(t, path)
+}
+
+// labOf is a lab with the QEMU at path, which need not be there.
+func labOf(t testing.TB, path string) *lab {
 	run, err := os.MkdirTemp("", "hxq") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)

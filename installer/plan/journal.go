@@ -150,7 +150,8 @@ func (j *Journal) write(r record) error {
 		}
 	}
 	if j.torn >= 0 {
-		if err := j.file.Truncate(j.torn); err != nil {
+		// Not through j.file: on Windows what may only append may not cut.
+		if err := os.Truncate(Path(j.dir), j.torn); err != nil {
 			return fmt.Errorf("mend the installer's journal: %w", err)
 		}
 		j.torn = -1

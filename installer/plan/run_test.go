@@ -157,8 +157,8 @@ func (w *world) run(action Action, version string) Result {
 func (w *world) tree() string {
 	var out []string
 	filepath.WalkDir(w.dir, func(path string, d fs.DirEntry, err error) error {
-		if name, _ := filepath.Rel(w.dir, path); err == nil && !d.IsDir() && !strings.HasPrefix(name, "state/") {
-			out = append(out, name+"="+read(path))
+		if name, _ := filepath.Rel(w.dir, path); err == nil && !d.IsDir() && filepath.Dir(path) != w.state() {
+			out = append(out, filepath.ToSlash(name)+"="+read(path))
 		}
 		return nil
 	})

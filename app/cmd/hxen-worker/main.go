@@ -85,9 +85,10 @@ func serve(dir, run string) error {
 		return fmt.Errorf("lock the guest's folder: %w", err)
 	}
 	defer lock.Close()
-	logFile, err := openLog(g.Log())
+	// The service has put it aside if it had grown: it is our standard error, too.
+	logFile, err := os.OpenFile(g.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("open the log: %w", err)
 	}
 	defer logFile.Close()
 	log := slog.New(slog.NewTextHandler(logFile, nil))
@@ -130,20 +131,6 @@ func serve(dir, run string) error {
 		Confine: walls.confine,
 		Woken:   woken,
 	})
-}
-
-// openLog appends to the worker's log and keeps one older file when it has grown.
-func openLog(path string) (*os.File, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() > 1<<20 {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("rotate the log: %w", err)
-		}
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
-	}
-	return f, nil
 }
 
 // ready tells whoever started us, who may be gone at any time after.

@@ -670,6 +670,9 @@ func TestMedia(t *testing.T) {
 	if n := r.disk.nodes()["sectors"]; n != "128" {
 		t.Errorf("the next machine will see %s sectors", n)
 	}
+	if err := r.disk.Change(nil); err != nil || !third.closed {
+		t.Errorf("without a machine the medium stays open: %v", err)
+	}
 	if err := newRig(t, Config{}, newImage(t, one)).disk.Change(nil); err == nil {
 		t.Error("the medium of a disk was changed")
 	}
