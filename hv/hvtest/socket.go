@@ -1,37 +1,16 @@
 package hvtest
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
-	"sync/atomic"
-	"testing"
-)
-
-var pipes atomic.Int64
+import "testing"
 
 // RunDir is a runtime folder of a test's own, as platform/paths has them: where the
 // sockets are or, on Windows, what the names of pipes begin with.
 func RunDir(t testing.TB) string {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		return fmt.Sprintf(`\\.\pipe\hxen-test-%d-%d`, os.Getpid(), pipes.Add(1))
-	}
-	dir, err := os.MkdirTemp("", "hx") // t.TempDir's paths are too long for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	return runDir(t)
 }
 
 // Socket is a path in such a folder, for platform/localsock.
 func Socket(t testing.TB) string {
 	t.Helper()
-	if run := RunDir(t); runtime.GOOS == "windows" {
-		return run + ".sock"
-	} else {
-		return filepath.Join(run, "sock")
-	}
+	return runDir(t) + socketName
 }
