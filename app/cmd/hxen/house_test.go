@@ -271,7 +271,7 @@ func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 var (
 	unsafeFile = regexp.MustCompile(`_unsafe(_test|_[a-z0-9]+)*\.go$`)
 	systemFile = regexp.MustCompile(`_(linux|darwin|windows|unix|amd64|arm64)(_test)?\.go$`)
-	goosPlaces = []string{"platform/hostinfo/", "platform/paths/"}
+	goosPlaces = []string{"hv/hvtest/", "platform/hostinfo/", "platform/paths/"}
 )
 
 const maxLines = 600
