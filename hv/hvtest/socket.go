@@ -2,6 +2,7 @@ package hvtest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,4 +35,23 @@ func Socket(t testing.TB) string {
 	} else {
 		return filepath.Join(run, "sock")
 	}
+}
+
+// Listen serves a local socket for tests of what is handed connections and does not
+// ask what they are; what dials it asks its Addr. On Windows, whose pipes only
+// platform/localsock has, it is a port of the loopback.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	network, address := "unix", ""
+	if runtime.GOOS == "windows" {
+		network, address = "tcp", "127.0.0.1:0"
+	} else {
+		address = Socket(t)
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
