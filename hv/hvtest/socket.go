@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 )
@@ -42,11 +43,9 @@ func Socket(t testing.TB) string {
 // platform/localsock has, it is a port of the loopback.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
-	network, address := "unix", ""
-	if runtime.GOOS == "windows" {
+	network, address := "unix", Socket(t)
+	if strings.HasPrefix(address, `\\`) {
 		network, address = "tcp", "127.0.0.1:0"
-	} else {
-		address = Socket(t)
 	}
 	l, err := net.Listen(network, address)
 	if err != nil {
