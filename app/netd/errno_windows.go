@@ -8,3 +8,8 @@ const (
 	errAccess    = syscall.Errno(10013) // WSAEACCES
 	errNoAddress = syscall.Errno(10049) // WSAEADDRNOTAVAIL
 )
+
+// noAccess is what errAccess means for a port. Windows asks no rights for low ones: it
+// keeps ranges for itself (netsh interface ipv4 show excludedportrange tcp), and a
+// program may share its port with nobody.
+const noAccess = " is kept by Windows or by another program: forward another port"

@@ -97,7 +97,7 @@ func sentence(f forward, err error) string {
 	case errors.Is(err, errInUse):
 		return where + " is in use by another program: end that program or forward another port"
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, errAccess):
-		return where + " is reserved for the administrator: forward a port of 1024 or above"
+		return where + noAccess
 	case errors.Is(err, errNoAddress):
 		return where + " is on no address that this computer has: use 127.0.0.1, or 0.0.0.0 for all of its addresses"
 	}

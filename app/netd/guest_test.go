@@ -5,14 +5,17 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +34,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/hvtest"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 )
@@ -52,12 +56,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	// Socket paths are short; t.TempDir holds the test's name.
-	run, err := os.MkdirTemp("", "netd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(run) })
+	run := hvtest.RunDir(t)
 	dir := filepath.Join(t.TempDir(), netUUID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -446,4 +445,17 @@ func hostListen(t *testing.T, network, addr string) net.Listener {
 	}
 	t.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+func hostListenUDP(t *testing.T, addr string) net.PacketConn {
+	t.Helper()
+	sock, err := net.ListenPacket("udp4", addr)
+	if wsaEOPNOTSUPP := syscall.Errno(10045); runtime.GOOS == "windows" && errors.Is(err, wsaEOPNOTSUPP) {
+		t.Skip("wine 8 lacks SIO_UDP_NETRESET, and so any UDP socket of Go's")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sock.Close() })
+	return sock
 }

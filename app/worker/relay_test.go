@@ -11,12 +11,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hxen-project/hxen/app/control"
+	"github.com/hxen-project/hxen/hv/hvtest"
 )
 
 const hang = 5 * time.Minute // a guard against hanging, not a measurement
@@ -68,23 +68,13 @@ func (n network) accept(answer control.FramesAnswer) (net.Conn, *bufio.Reader) {
 // start returns a running relay, the guest's end of its card and the network.
 func start(t *testing.T) (*Relay, net.Conn, network) {
 	t.Helper()
-	dir := t.TempDir()
-	listen := func(name string) net.Listener {
-		ln, err := net.Listen("unix", filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { ln.Close() })
-		return ln
-	}
-	nic, frames := listen("nic"), listen("frames")
+	nic, frames := hvtest.Listen(t), hvtest.Listen(t)
 	hello := control.FramesHello{Protocol: control.Protocol, NIC: "nic-1", MAC: "52:54:00:00:00:01"}
 	r := NewRelay(nic, func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", filepath.Join(dir, "frames"))
+		return new(net.Dialer).DialContext(ctx, frames.Addr().Network(), frames.Addr().String())
 	}, hello, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { r.Close() })
-	guest, err := net.Dial("unix", filepath.Join(dir, "nic"))
+	guest, err := dial(nic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,14 +250,10 @@ func FuzzWholeFrames(f *testing.F) {
 
 // TestDoor: an engine in this process and one outside come in, one at a time.
 func TestDoor(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "nic")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := hvtest.Listen(t)
 	d := NewDoor(ln)
-	for _, dial := range []func() (net.Conn, error){
-		func() (net.Conn, error) { return net.Dial("unix", path) },
+	for _, enter := range []func() (net.Conn, error){
+		func() (net.Conn, error) { return dial(ln) },
 		func() (net.Conn, error) { return d.Dial(t.Context()) },
 	} {
 		go func() {
@@ -279,7 +265,7 @@ func TestDoor(t *testing.T) {
 			defer c.Close()
 			io.Copy(c, c)
 		}()
-		c, err := dial()
+		c, err := enter()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,11 +306,7 @@ func (l *tired) Close() error {
 
 // TestRelayLeavesItsSocket: where a relay was closed, the next one can listen at once.
 func TestRelayLeavesItsSocket(t *testing.T) {
-	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &tired{Listener: ln}
+	l := &tired{Listener: hvtest.Listen(t)}
 	none := func(context.Context) (net.Conn, error) { return nil, io.EOF }
 	NewRelay(NewDoor(l), none, control.FramesHello{}, slog.New(slog.DiscardHandler)).Close()
 	if !l.closed.Load() {

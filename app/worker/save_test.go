@@ -46,14 +46,21 @@ func TestSaveEndsWithWhoAsked(t *testing.T) {
 	r.off()
 }
 
-// off ends the guest and waits until its end is written.
+// off ends the guest. That it ended must be written although its state is being read.
 func (r *rig) off() {
 	r.t.Helper()
 	r.engine.m.end(hv.ExitDestroyed, nil)
-	for deadline := time.Now().Add(time.Minute); r.stateFile().Exit == nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.t.Fatal("the guest's end was never written")
+	for over := false; !over; {
+		select {
+		case err := <-r.done:
+			r.done <- err
+			over = true
+		case <-time.After(time.Millisecond):
+			os.ReadFile(filepath.Join(r.dir, "state.json")) // which Windows may refuse at the moment of the change
 		}
+	}
+	if r.stateFile().Exit == nil {
+		r.t.Error("the guest's end was never written")
 	}
 }
 

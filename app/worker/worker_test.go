@@ -17,6 +17,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/hvtest"
 )
 
 const guestID = "11111111-2222-4333-8444-555555555555"
@@ -91,7 +92,7 @@ func (r fakeRelay) Close() error       { close(r.closed); return nil }
 type rig struct {
 	t      *testing.T
 	dir    string
-	socket string
+	socket net.Listener
 	guest  net.Conn // the guest's end of the serial line
 	relay  fakeRelay
 	engine *fakeEngine
@@ -101,18 +102,9 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	run, err := os.MkdirTemp("", "hxw") // socket paths are short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(run) })
 	a, b := net.Pipe()
-	r := &rig{t: t, dir: dir, socket: filepath.Join(run, "c"), guest: a, relay: fakeRelay{make(chan struct{})}, done: make(chan error, 1)}
+	r := &rig{t: t, dir: dir, socket: hvtest.Listen(t), guest: a, relay: fakeRelay{make(chan struct{})}, done: make(chan error, 1)}
 	r.engine = &fakeEngine{m: &fakeMachine{events: make(chan hv.Event, 8), line: b, saving: make(chan struct{}, 1), ended: make(chan error, 1)}}
-	l, err := net.Listen("unix", r.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		r.done <- Run(ctx, Options{
@@ -120,7 +112,7 @@ func newRig(t *testing.T) *rig {
 			Host:      hv.Host{Dir: dir, Log: slog.New(slog.DiscardHandler)},
 			SavedFile: filepath.Join(dir, "saved"), SavedFiles: []string{filepath.Join(dir, "saved"), filepath.Join(dir, "saved.png")},
 			StateFile: filepath.Join(dir, "state.json"), ConsoleLog: filepath.Join(dir, "console.log"),
-			Listener: l, Allowed: func(net.Conn) error { return nil },
+			Listener: r.socket, Allowed: func(net.Conn) error { return nil },
 			Self:       control.Process{PID: 1, Start: "x"},
 			ModelStart: func(int) string { return "model" },
 			NICSocket:  func(int) string { return "/card" },
@@ -131,9 +123,13 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+func dial(l net.Listener) (net.Conn, error) {
+	return net.Dial(l.Addr().Network(), l.Addr().String())
+}
+
 func (r *rig) dial() *control.Conn {
 	r.t.Helper()
-	nc, err := net.Dial("unix", r.socket)
+	nc, err := dial(r.socket)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -261,7 +257,7 @@ func TestConsoleIsSharedAndRemembers(t *testing.T) {
 	}
 	r.guest.Write([]byte("boot\n"))
 	open := func() net.Conn {
-		nc, err := net.Dial("unix", r.socket)
+		nc, err := dial(r.socket)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,9 +2,11 @@ package hvtest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 )
@@ -36,4 +38,21 @@ func Socket(t testing.TB) string {
 		return run + ".sock"
 	}
 	return filepath.Join(run, "sock")
+}
+
+// Listen serves a local socket for tests of what is handed connections and does not
+// ask what they are; what dials it asks its Addr. On Windows, whose pipes only
+// platform/localsock has, it is a port of the loopback.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	network, address := "unix", Socket(t)
+	if strings.HasPrefix(address, `\\`) {
+		network, address = "tcp", "127.0.0.1:0"
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }

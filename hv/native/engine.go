@@ -112,12 +112,6 @@ func (e *Engine) Launch(ctx context.Context, s hv.Spec, h hv.Host) (hv.Machine, 
 		g.abandon()
 		return nil, staged(stageMachine, err, "")
 	}
-	if g.config.Saved != nil {
-		if err := g.config.Saved.Close(); err != nil {
-			h.Log.Warn("close the saved guest", "err", err)
-		}
-		g.config.Saved = nil
-	}
 	g.begin(m)
 	return g, nil
 }

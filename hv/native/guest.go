@@ -70,6 +70,7 @@ func newGuest(s hv.Spec, h hv.Host) *Guest {
 // confine takes from this process what only a launch needs; a restart of the
 // guest gets on without.
 func (g *Guest) confine() error {
+	g.closeSaved() // the host may delete it, which Windows does not do with what is open
 	if g.host.Confine == nil {
 		return nil
 	}
@@ -79,6 +80,17 @@ func (g *Guest) confine() error {
 	}
 	g.isolation = walls
 	return nil
+}
+
+// closeSaved closes the file that the guest goes on from, if there is one.
+func (g *Guest) closeSaved() {
+	if g.config.Saved == nil {
+		return
+	}
+	if err := g.config.Saved.Close(); err != nil {
+		g.host.Log.Warn("close the saved guest", "err", err)
+	}
+	g.config.Saved = nil
 }
 
 // free gives back what prepare has opened.
@@ -95,11 +107,7 @@ func (g *Guest) free() {
 			g.host.Log.Warn("close a file of the guest", "err", err)
 		}
 	}
-	if g.config.Saved != nil {
-		if err := g.config.Saved.Close(); err != nil {
-			g.host.Log.Warn("close the saved guest", "err", err)
-		}
-	}
+	g.closeSaved()
 	if g.hyp != nil {
 		if err := g.hyp.Close(); err != nil {
 			g.host.Log.Warn("close the accelerator", "err", err)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,11 +20,24 @@ import (
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/app/worker"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/hvtest"
 	"github.com/hxen-project/hxen/platform/localsock"
 	"github.com/hxen-project/hxen/platform/paths"
 )
 
 const netUUID = "0a0b0c0d-0000-4000-8000-000000000001"
+
+// asProgram in the environment has the test's program be hxen-netd: there may be no
+// compiler where it runs.
+const asProgram = "HXEN_TEST_AS_NETD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // network is hxen-netd as a process of its own.
 type network struct {
@@ -34,21 +49,15 @@ type network struct {
 
 func newNetwork(t testing.TB) *network {
 	t.Helper()
-	run, err := os.MkdirTemp("", "netd") // t.TempDir's paths are too long for sockets
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(run) })
 	dir := filepath.Join(t.TempDir(), netUUID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	n := &network{t: t, files: paths.NetworkDir(dir, run), program: filepath.Join(t.TempDir(), "hxen-netd")}
-	build := exec.Command("go", "build", "-o", n.program, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	n := &network{t: t, files: paths.NetworkDir(dir, hvtest.RunDir(t)), program: self}
 	n.start()
 	t.Cleanup(n.kill)
 	return n
@@ -57,7 +66,7 @@ func newNetwork(t testing.TB) *network {
 func (n *network) start() {
 	n.t.Helper()
 	n.process = exec.Command(n.program, "--dir", n.files.Dir, "--run", n.files.Run)
-	n.process.Stderr = os.Stderr
+	n.process.Env, n.process.Stderr = append(os.Environ(), asProgram+"=1"), os.Stderr
 	out, err := n.process.StdoutPipe()
 	if err != nil {
 		n.t.Fatal(err)
@@ -108,10 +117,15 @@ func card(i int, forwards ...hv.Forward) control.NetPort {
 	return control.NetPort{Guest: fmt.Sprint(i), Name: fmt.Sprintf("guest%d", i), NIC: fmt.Sprintf("nic-%d", i), MAC: fmt.Sprintf("52:54:00:00:00:%02x", i), Forwards: forwards}
 }
 
+// socket is where card i's relay listens.
+func (n *network) socket(i int) string {
+	return paths.Guest{Run: n.files.Run, ID: fmt.Sprintf("guest%d", i)}.Net(0)
+}
+
 // relay starts card i's relay and returns what QEMU connects to.
 func (n *network) relay(i int) (r *worker.Relay, netdev string) {
 	n.t.Helper()
-	path := paths.Guest{Run: n.files.Run, ID: fmt.Sprintf("guest%d", i)}.Net(0)
+	path := n.socket(i)
 	ln, err := localsock.Listen(path)
 	if err != nil {
 		n.t.Fatal(err)
@@ -192,6 +206,77 @@ func get(t testing.TB, port uint16) string {
 	}
 	t.Fatalf("the forward is not reached: %v", last)
 	return ""
+}
+
+// TestCardOutlivesTheNetwork is the way of frames without a guest: who is connected
+// to the relay is answered by the gateway, also after the network's process was
+// killed and started again.
+func TestCardOutlivesTheNetwork(t *testing.T) {
+	n := newNetwork(t)
+	n.set(card(1))
+	n.relay(1)
+	c, err := localsock.Dial(t.Context(), n.socket(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	mac, _ := net.ParseMAC(card(1).MAC)
+	who := append(bytes.Repeat([]byte{0xff}, 6), mac...)
+	who = append(append(who, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1), mac...) // ARP, a request
+	who = append(who, 192, 168, 127, 2, 0, 0, 0, 0, 0, 0, 192, 168, 127, 1)
+	who = append(binary.BigEndian.AppendUint32(nil, uint32(len(who))), who...)
+	answers := make(chan []byte, 1000)
+	go func() {
+		defer close(answers)
+		for rd := bufio.NewReader(c); ; {
+			var head [4]byte
+			if _, err := io.ReadFull(rd, head[:]); err != nil {
+				return
+			}
+			b := make([]byte, binary.BigEndian.Uint32(head[:]))
+			if _, err := io.ReadFull(rd, b); err != nil {
+				return
+			}
+			answers <- b
+		}
+	}()
+	ask := func() {
+		t.Helper()
+		for guard := time.After(hang); ; { // what is sent while there is no network is lost
+			if _, err := c.Write(who); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case b, ok := <-answers:
+				if !ok {
+					t.Fatal("the relay hung up")
+				}
+				if len(b) >= 42 && bytes.Equal(b[:6], mac) && b[21] == 2 && bytes.Equal(b[28:32], []byte{192, 168, 127, 1}) {
+					return
+				}
+			case <-time.After(100 * time.Millisecond):
+			case <-guard:
+				t.Fatal("the gateway does not answer")
+			}
+		}
+	}
+	ask()
+	for range 2 {
+		n.kill()
+		n.start()
+		for deadline := time.Now().Add(hang); !n.leases()[0].Connected; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the relay does not dial again")
+			}
+		}
+		for len(answers) > 0 { // of before
+			<-answers
+		}
+		ask()
+		if l := n.leases(); len(l) != 1 || l[0].IP != "192.168.127.2" {
+			t.Errorf("after a restart: %+v", l)
+		}
+	}
 }
 
 // TestGuestsOnTheNetwork is the whole way with real guests: QEMU's card, relay,

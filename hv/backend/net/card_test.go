@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -41,19 +40,16 @@ type bench struct {
 func setUp(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{Front: hvtest.NewFront(t), pages: map[uint16]uint64{}}
-	var err error
-	path := filepath.Join(t.TempDir(), "net")
-	if b.socket, err = net.Listen("unix", path); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.socket.Close() })
+	b.socket = hvtest.Listen(t)
+	addr := b.socket.Addr()
 	b.card = New(Config{
 		NIC: hv.NIC{UUID: nicUUID, MAC: "52:54:00:00:00:01"}, Log: b.Log,
 		Dial: func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
+			return new(net.Dialer).DialContext(ctx, addr.Network(), addr.String())
 		},
 	})
 	t.Cleanup(func() { b.card.Close() })
+	var err error
 	if b.device, err = b.card.Attach(&backend.Guest{Domid: 1, Domain: b.Domain, Store: b.Client, Log: b.Log}); err != nil {
 		t.Fatal(err)
 	}
