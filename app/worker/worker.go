@@ -22,6 +22,7 @@ import (
 
 	"github.com/hxen-project/hxen/app/control"
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // StateVersion is the version of state.json.
@@ -418,7 +419,7 @@ func writeFile(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return savefile.Rename(f.Name(), path)
 }
 
 func (w *Worker) running() (hv.Machine, error) {

@@ -102,7 +102,7 @@ func Whole(ctx context.Context, path string, write func(f *os.File) error) (err 
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := Rename(tmp, path); err != nil {
 		return err
 	}
 	SyncDir(filepath.Dir(path))
