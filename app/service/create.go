@@ -303,7 +303,7 @@ func (s *Service) enroll(tmp string, spec *hv.Spec) (api.Created, error) {
 	}
 	savefile.SyncDir(tmp)
 	dir := s.store.Guest(spec.UUID, s.run).Dir
-	if err := os.Rename(tmp, dir); err != nil {
+	if err := savefile.Rename(tmp, dir); err != nil {
 		return api.Created{}, fmt.Errorf("name the guest's folder: %w", err)
 	}
 	savefile.SyncDir(s.store.Guests())

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ import (
 // The test binary is also the programs that a service deals with: linked under
 // their names it plays them.
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
+	switch strings.TrimSuffix(filepath.Base(os.Args[0]), exe) {
 	case "hxen-worker":
 		playWorker()
 	case "hxen-netd":
@@ -45,7 +46,13 @@ func TestMain(m *testing.M) {
 	case "hxen-service":
 		playService()
 	default:
-		os.Exit(m.Run())
+		var err error
+		if bin, err = programs(); err != nil {
+			panic(err)
+		}
+		code := m.Run()
+		_ = os.RemoveAll(bin) // Windows keeps the program of what was left running
+		os.Exit(code)
 	}
 }
 
@@ -57,20 +64,33 @@ func stay() {
 	}
 }
 
-// programs links the test binary under the names of the programs.
-func programs(t testing.TB) string {
-	t.Helper()
+// bin is the folder of the programs, and exe ends their names.
+var (
+	bin string
+	exe = map[string]string{"windows": ".exe"}[runtime.GOOS]
+)
+
+// programs makes bin: the test binary under the names of the programs.
+func programs() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "hxen-programs-*")
 	for _, name := range []string{"hxen-worker", "hxen-netd", "qemu-img", "hxen-model", "hxen-service"} {
-		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
-			t.Skip("this system has no symbolic links:", err)
+		to := filepath.Join(dir, name+exe)
+		switch {
+		case err != nil:
+		case exe == "":
+			err = os.Symlink(self, to)
+		default: // not everybody may make symbolic links there
+			var b []byte
+			if b, err = os.ReadFile(self); err == nil {
+				err = os.WriteFile(to, b, 0o700)
+			}
 		}
 	}
-	return dir
+	return dir, err
 }
 
 // fakeHost is a computer with QEMU and a given memory.
@@ -81,7 +101,7 @@ func fakeHost(bin string) Host {
 		MemoryShort: func() (bool, uint64, error) { return false, 12 * hv.GiB, nil },
 		DiskFree:    func(string) (uint64, error) { return 100 * hv.GiB, nil },
 		QEMU: func(context.Context) hv.QEMUInfo {
-			return hv.QEMUInfo{Path: "/qemu", Img: filepath.Join(bin, "qemu-img")}
+			return hv.QEMUInfo{Path: "/qemu", Img: filepath.Join(bin, "qemu-img"+exe)}
 		},
 		QEMUVersion: func(context.Context) string { return "7.2" },
 		Accel: func(context.Context) []hv.AccelInfo {
@@ -96,7 +116,7 @@ func fakeOptions(bin, home string) Options {
 		panic(err)
 	}
 	return Options{
-		Store: st, Version: "test", Worker: filepath.Join(bin, "hxen-worker"), Netd: filepath.Join(bin, "hxen-netd"),
+		Store: st, Version: "test", Worker: filepath.Join(bin, "hxen-worker"+exe), Netd: filepath.Join(bin, "hxen-netd"+exe),
 		Host: fakeHost(bin), Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
@@ -344,7 +364,7 @@ func (w *fakeWorker) launch(params json.RawMessage) (any, error) {
 		w.mu.Unlock()
 		stay()
 	}
-	m, err := proc.Start(proc.Command{Path: filepath.Join(filepath.Dir(os.Args[0]), "hxen-model"), DieWithParent: true, ExtraFiles: []*os.File{w.lock.File()}})
+	m, err := proc.Start(proc.Command{Path: filepath.Join(filepath.Dir(os.Args[0]), "hxen-model"+exe), DieWithParent: true, ExtraFiles: []*os.File{w.lock.File()}})
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func (s *Service) ownIdentity(g *guest, spec *hv.Spec, lock *proc.Lock) (api.Cre
 	}
 	lock.Close() // Windows moves no folder with an open file in it
 	to := s.store.Guest(spec.UUID, s.run).Dir
-	if err := os.Rename(g.dir, to); err != nil {
+	if err := savefile.Rename(g.dir, to); err != nil {
 		return api.Created{}, fmt.Errorf("name the guest's folder: %w", err)
 	}
 	savefile.SyncDir(s.store.Guests())

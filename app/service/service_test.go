@@ -21,15 +21,15 @@ import (
 
 // bench is a service in this process with a store of its own.
 type bench struct {
-	t         testing.TB
-	bin, home string
-	opt       Options
-	stop      func()
+	t    testing.TB
+	home string
+	opt  Options
+	stop func()
 }
 
 func newBench(t testing.TB) *bench {
-	b := &bench{t: t, bin: programs(t), home: t.TempDir()}
-	b.opt = fakeOptions(b.bin, b.home)
+	b := &bench{t: t, home: t.TempDir()}
+	b.opt = fakeOptions(bin, b.home)
 	t.Cleanup(b.endAll)
 	return b
 }

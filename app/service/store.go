@@ -157,7 +157,7 @@ func writeFile(path string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := savefile.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	savefile.SyncDir(filepath.Dir(path))
@@ -169,7 +169,7 @@ func putAside(path string) (string, error) {
 	aside := path + ".broken-" + stamp(time.Now())
 	for n := 2; ; n++ {
 		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			return aside, os.Rename(path, aside)
+			return aside, savefile.Rename(path, aside)
 		}
 		aside = fmt.Sprintf("%s.broken-%s-%d", path, stamp(time.Now()), n)
 	}

@@ -92,7 +92,7 @@ func (s *Service) remove(g *guest, keepDisks bool) (api.Deleted, error) {
 		}
 	}
 	lock.Close()
-	if err := os.Rename(g.dir, r.into); err != nil {
+	if err := savefile.Rename(g.dir, r.into); err != nil {
 		return api.Deleted{}, fmt.Errorf("move guest %q to the trash: %w", g.name, err)
 	}
 	savefile.SyncDir(s.store.Guests())
@@ -123,7 +123,7 @@ func (s *Service) keepDisk(g *guest, d hv.Disk, name string) error {
 	if err := writeJSON(s.store.mediumFile(m.UUID), m); err != nil {
 		return fmt.Errorf("record the kept disk %s: %w", to, err)
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := savefile.Rename(from, to); err != nil {
 		return fmt.Errorf("keep disk %s: %w", from, errors.Join(err, os.Remove(s.store.mediumFile(m.UUID))))
 	}
 	s.mu.Lock()

@@ -115,7 +115,7 @@ func (s *Service) untrash(id string) (api.Created, error) {
 	for n := 2; s.nameFree(name, "") != nil; n++ {
 		name = fmt.Sprintf("%s (%d)", spec.Name, n)
 	}
-	if err := os.Rename(from, to); err != nil {
+	if err := savefile.Rename(from, to); err != nil {
 		return api.Created{}, fmt.Errorf("restore guest %q: %w", spec.Name, err)
 	}
 	savefile.SyncDir(s.store.Trash())

@@ -419,7 +419,7 @@ func writeFile(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return savefile.Rename(f.Name(), path) // the service may be reading it
+	return savefile.Rename(f.Name(), path)
 }
 
 func (w *Worker) running() (hv.Machine, error) {

@@ -2,28 +2,32 @@ package savefile
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"syscall"
 	"time"
 )
 
-// renameWait is how long a file's readers may keep it from being replaced.
-const renameWait = 2 * time.Second
+// What Windows says of a file that somebody has open: ERROR_ACCESS_DENIED and
+// ERROR_SHARING_VIOLATION, winerror.h. Elsewhere the numbers are EIO and EPIPE, which a
+// rename says of a disk that fails, and never.
+const (
+	errDenied  = syscall.Errno(5)
+	errSharing = syscall.Errno(32)
+)
 
-// Rename is os.Rename over a file that somebody may be reading: Windows replaces no
-// file that is open, so it is tried again until the reader has closed it.
+// patience is how long others are waited for; who looks at a file keeps it for less.
+const patience = 2 * time.Second
+
+// Rename is os.Rename with some patience: Windows refuses while anybody, if only a
+// virus scanner, has the file that is to be moved or replaced open, or one in the
+// folder that is to move. It tells nobody when that ends, and says the same to who
+// may not do it.
 func Rename(from, to string) error {
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+	for end, pause := time.Now().Add(patience), time.Millisecond; ; pause *= 2 {
 		err := os.Rename(from, to)
-		if err == nil || !inUse(err) || time.Since(began) > renameWait {
+		if !errors.Is(err, errDenied) && !errors.Is(err, errSharing) || time.Now().After(end) {
 			return err
 		}
+		time.Sleep(pause)
 	}
-}
-
-// inUse: Windows says that access is denied, or ERROR_SHARING_VIOLATION (32), which
-// on other systems is the number of an error that no rename gives.
-func inUse(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.Errno(32))
 }

@@ -9,27 +9,29 @@ import (
 	"time"
 )
 
-// TestRename: a reader delays what replaces its file, and does not end it.
-func TestRename(t *testing.T) {
+// TestRenameWhileRead: that somebody reads the old file, as a program that looks for
+// viruses does, does not fail who has a new one.
+func TestRenameWhileRead(t *testing.T) {
 	dir := t.TempDir()
-	from, to := filepath.Join(dir, "new"), filepath.Join(dir, "old")
-	for _, f := range []string{from, to} {
-		if err := os.WriteFile(f, []byte(f), 0o600); err != nil {
+	old, next := filepath.Join(dir, "old"), filepath.Join(dir, "next")
+	for _, path := range []string{old, next} {
+		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reader, err := os.Open(to)
+	f, err := os.Open(old)
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { reader.Close() })
-	if err := Rename(from, to); err != nil {
+	time.AfterFunc(100*time.Millisecond, func() { f.Close() })
+	if err := Rename(next, old); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(to); err != nil || string(b) != from {
-		t.Errorf("the file holds %q, %v", b, err)
+	if b, err := os.ReadFile(old); err != nil || string(b) != next {
+		t.Errorf("it holds %q, %v", b, err)
 	}
-	if err := Rename(from, to); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
+	began := time.Now()
+	if err := Rename(next, old); !errors.Is(err, fs.ErrNotExist) || time.Since(began) > time.Second {
+		t.Errorf("what is not there: %v after %v", err, time.Since(began))
 	}
 }

@@ -116,6 +116,9 @@ func (s Store) ClaimRunDir() (string, error) {
 		return "", err
 	}
 	dir := runDir(s.Tag())
+	if dir == old {
+		return dir, nil // Windows replaces no file that a client is reading
+	}
 	tmp := s.runRecord() + ".new"
 	if err := os.WriteFile(tmp, []byte(dir+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("record the runtime folder: %w", err)

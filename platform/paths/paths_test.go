@@ -42,6 +42,12 @@ func TestRunDirIsFoundFromTheStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// While a client reads the record Windows does not let anybody replace it.
+	reading, err := os.Open(s.runRecord())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reading.Close()
 	// Another environment (a service started at boot) must keep the folder in use.
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	if again, err := s.ClaimRunDir(); err != nil || again != first {

@@ -2,6 +2,8 @@ package model_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,10 +14,13 @@ import (
 
 const gib = int64(1) << 30
 
+// drive begins whole paths: C: on Windows, elsewhere nothing.
+var drive = filepath.VolumeName(os.TempDir())
+
 func TestWizardFromISOToGuest(t *testing.T) {
 	s := modeltest.New()
 	s.Add("Debian 12", model.Halted)
-	s.SetProbe("/isos/debian.iso", api.ProbeResult{Kind: "iso", Format: "iso9660", OS: "Debian 12", Label: "Debian 12.9", Size: 660 << 20, BIOS: true, UEFI: true})
+	s.SetProbe(drive+"/isos/debian.iso", api.ProbeResult{Kind: "iso", Format: "iso9660", OS: "Debian 12", Label: "Debian 12.9", Size: 660 << 20, BIOS: true, UEFI: true})
 	lib, turn := online(t, s)
 	turn.until(t, "the guest", func() bool { return lib.Count() == 1 })
 	changed := false
@@ -23,7 +28,7 @@ func TestWizardFromISOToGuest(t *testing.T) {
 	if p := w.Problems(); len(p) != 1 || w.Next() {
 		t.Errorf("nothing is chosen, and the problems are %q", p)
 	}
-	w.SetPath(" /isos/debian.iso ")
+	w.SetPath(" " + drive + "/isos/debian.iso ")
 	if w.Next() {
 		t.Error("went on before the file was looked at")
 	}
@@ -49,7 +54,7 @@ func TestWizardFromISOToGuest(t *testing.T) {
 		vm := lib.Find(string(made.VM))
 		return ended && vm != nil && vm.Is(model.Running)
 	})
-	want := api.NewGuest{Name: "Debian 12 2", Memory: 4 * gib, VCPUs: 4, Firmware: "bios", ISO: "/isos/debian.iso", DiskSize: 32 * gib}
+	want := api.NewGuest{Name: "Debian 12 2", Memory: 4 * gib, VCPUs: 4, Firmware: "bios", ISO: drive + "/isos/debian.iso", DiskSize: 32 * gib}
 	got := s.Created()[0]
 	if got.Name != want.Name || got.Memory != want.Memory || got.ISO != want.ISO || got.DiskSize != want.DiskSize || got.Firmware != want.Firmware || got.VCPUs != want.VCPUs {
 		t.Errorf("asked for %+v", got)
@@ -58,14 +63,14 @@ func TestWizardFromISOToGuest(t *testing.T) {
 
 func TestWizardKeepsWhatTheUserChose(t *testing.T) {
 	s := modeltest.New()
-	s.SetProbe("/a.iso", api.ProbeResult{Kind: "iso", OS: "Newer OS", UEFI: true})
+	s.SetProbe(drive+"/a.iso", api.ProbeResult{Kind: "iso", OS: "Newer OS", UEFI: true})
 	lib, turn := online(t, s)
 	w := lib.NewWizard("", func() {})
 	w.SetName("mine")
 	w.SetMemory(7 * gib)
 	w.SetVCPUs(3)
 	w.SetDiskSize(0)
-	w.SetPath("/a.iso")
+	w.SetPath(drive + "/a.iso")
 	turn.until(t, "the probe", func() bool { _, known := w.Probed(); return known })
 	if w.Name != "mine" || w.Memory != 7*gib || w.VCPUs != 3 || w.DiskSize != 0 {
 		t.Errorf("a default replaced what was chosen: %+v", w)
@@ -77,25 +82,25 @@ func TestWizardKeepsWhatTheUserChose(t *testing.T) {
 
 func TestWizardSourcesAndRequests(t *testing.T) {
 	s := modeltest.New()
-	s.SetProbe("/d.qcow2", api.ProbeResult{Kind: "disk", Format: "qcow2", Size: 8 << 30})
-	s.SetProbe("/vmlinuz", api.ProbeResult{Kind: "kernel"})
+	s.SetProbe(drive+"/d.qcow2", api.ProbeResult{Kind: "disk", Format: "qcow2", Size: 8 << 30})
+	s.SetProbe(drive+"/vmlinuz", api.ProbeResult{Kind: "kernel"})
 	lib, turn := online(t, s)
 	probed := func(w *model.Wizard) {
 		turn.until(t, "the probe", func() bool { _, known := w.Probed(); return known })
 	}
 	w := lib.NewWizard("", func() {})
 	w.SetSource(model.FromDisk)
-	w.SetPath("/d.qcow2")
+	w.SetPath(drive + "/d.qcow2")
 	w.CopyDisk = true
 	probed(w)
-	if r := w.Request(); r.Disk != "/d.qcow2" || !r.CopyDisk || r.DiskSize != 0 || r.ISO != "" || r.Name != "d" {
+	if r := w.Request(); r.Disk != drive+"/d.qcow2" || !r.CopyDisk || r.DiskSize != 0 || r.ISO != "" || r.Name != "d" {
 		t.Errorf("from a disk: %+v", r)
 	}
 	w.SetSource(model.FromKernel)
-	w.SetPath("/vmlinuz")
-	w.Initrd, w.Cmdline = "/initrd ", "console=ttyS0"
+	w.SetPath(drive + "/vmlinuz")
+	w.Initrd, w.Cmdline = drive+"/initrd ", "console=ttyS0"
 	probed(w)
-	if r := w.Request(); r.Kernel != "/vmlinuz" || r.Initrd != "/initrd" || r.Cmdline != "console=ttyS0" || r.Disk != "" || r.DiskSize != 0 || r.Memory != gib/2 {
+	if r := w.Request(); r.Kernel != drive+"/vmlinuz" || r.Initrd != drive+"/initrd" || r.Cmdline != "console=ttyS0" || r.Disk != "" || r.DiskSize != 0 || r.Memory != gib/2 {
 		t.Errorf("from a kernel: %+v", r)
 	}
 	w.SetSource(model.FromBlank)
@@ -108,8 +113,8 @@ func TestWizardRefusesWithSentences(t *testing.T) {
 	s := modeltest.New()
 	s.Add("taken", model.Halted)
 	s.SetHost(func(h *api.HostInfo) { h.UEFI = false })
-	s.SetProbe("/disk.img", api.ProbeResult{Kind: "disk", Format: "raw"})
-	s.SetProbe("/bad", api.ProbeResult{Kind: "unknown", Problem: "the file is empty"})
+	s.SetProbe(drive+"/disk.img", api.ProbeResult{Kind: "disk", Format: "raw"})
+	s.SetProbe(drive+"/bad", api.ProbeResult{Kind: "unknown", Problem: "the file is empty"})
 	lib, turn := online(t, s)
 	turn.until(t, "the guest", func() bool { return lib.Count() == 1 })
 	cases := []struct {
@@ -120,9 +125,9 @@ func TestWizardRefusesWithSentences(t *testing.T) {
 	}{
 		{"no file", model.PageSource, func(w *model.Wizard) {}, "Choose the CD image"},
 		{"relative", model.PageSource, func(w *model.Wizard) { w.SetPath("x.iso") }, "whole path"},
-		{"other kind", model.PageSource, func(w *model.Wizard) { w.SetPath("/disk.img") }, "This is a disk image, not a CD image"},
-		{"bad file", model.PageSource, func(w *model.Wizard) { w.SetPath("/bad") }, "The file is empty."},
-		{"no file there", model.PageSource, func(w *model.Wizard) { w.SetPath("/missing.iso") }, "There is no file"},
+		{"other kind", model.PageSource, func(w *model.Wizard) { w.SetPath(drive + "/disk.img") }, "This is a disk image, not a CD image"},
+		{"bad file", model.PageSource, func(w *model.Wizard) { w.SetPath(drive + "/bad") }, "The file is empty."},
+		{"no file there", model.PageSource, func(w *model.Wizard) { w.SetPath(drive + "/missing.iso") }, "There is no file"},
 		{"little memory", model.PageResources, func(w *model.Wizard) { w.SetMemory(1 << 20) }, "at least"},
 		{"much memory", model.PageResources, func(w *model.Wizard) { w.SetMemory(100 * gib) }, "This computer has only 16 GiB"},
 		{"no processor", model.PageResources, func(w *model.Wizard) { w.SetVCPUs(0) }, "needs a processor"},
@@ -148,17 +153,17 @@ func TestWizardRefusesWithSentences(t *testing.T) {
 // one typed does not become the answer for the one that is.
 func TestWizardTypesFasterThanProbes(t *testing.T) {
 	s := modeltest.New()
-	for _, p := range []string{"/a", "/ab", "/abc"} {
+	for _, p := range []string{drive + "/a", drive + "/ab", drive + "/abc"} {
 		s.SetProbe(p, api.ProbeResult{Kind: "iso", Label: p})
 	}
 	lib, turn := online(t, s)
 	w := lib.NewWizard("", func() {})
-	for _, p := range []string{"/a", "/ab", "/abc"} {
+	for _, p := range []string{drive + "/a", drive + "/ab", drive + "/abc"} {
 		w.SetPath(p)
 	}
-	turn.until(t, "the last probe", func() bool { r, known := w.Probed(); return known && r.Label == "/abc" })
-	w.SetPath("/a")
-	turn.until(t, "the first again", func() bool { r, known := w.Probed(); return known && r.Label == "/a" })
+	turn.until(t, "the last probe", func() bool { r, known := w.Probed(); return known && r.Label == drive+"/abc" })
+	w.SetPath(drive + "/a")
+	turn.until(t, "the first again", func() bool { r, known := w.Probed(); return known && r.Label == drive+"/a" })
 	w.Close()
 }
 
@@ -180,9 +185,9 @@ func TestWizardCreateFails(t *testing.T) {
 func TestWizardWarns(t *testing.T) {
 	s := modeltest.New()
 	s.SetHost(func(h *api.HostInfo) { h.MemoryFree, h.DiskFree, h.Missing = 2*gib, 10*gib, "QEMU is missing" })
-	s.SetProbe("/u.iso", api.ProbeResult{Kind: "iso", UEFI: true})
+	s.SetProbe(drive+"/u.iso", api.ProbeResult{Kind: "iso", UEFI: true})
 	lib, turn := online(t, s)
-	w := lib.NewWizard("/u.iso", func() {})
+	w := lib.NewWizard(drive+"/u.iso", func() {})
 	turn.until(t, "the probe", func() bool { _, known := w.Probed(); return known })
 	w.SetFirmware("bios")
 	w.SetVCPUs(16)
@@ -201,13 +206,13 @@ func TestWizardWarns(t *testing.T) {
 // A disk alone is enough for a guest of type pvh: it boots the kernel on it.
 func TestWizardDiskAsPVH(t *testing.T) {
 	s := modeltest.New()
-	s.SetProbe("/disks/cloud.raw", api.ProbeResult{Kind: "disk", Format: "raw", Size: 4 << 30})
+	s.SetProbe(drive+"/disks/cloud.raw", api.ProbeResult{Kind: "disk", Format: "raw", Size: 4 << 30})
 	lib, turn := online(t, s)
 	turn.until(t, "the host", func() bool { return lib.Host() != nil })
 	changed := false
 	w := lib.NewWizard("", func() { changed = true })
 	w.SetSource(model.FromDisk)
-	w.SetPath("/disks/cloud.raw")
+	w.SetPath(drive + "/disks/cloud.raw")
 	turn.until(t, "the probe", func() bool { return changed })
 	w.PVH = true
 	for w.Page != model.PageSummary {
@@ -215,7 +220,7 @@ func TestWizardDiskAsPVH(t *testing.T) {
 			t.Fatalf("page %d: %q", w.Page, w.Problems())
 		}
 	}
-	if g := w.Request(); g.Type != "pvh" || g.Disk != "/disks/cloud.raw" || g.Kernel != "" || g.Firmware != "" || w.HasFirmware() {
+	if g := w.Request(); g.Type != "pvh" || g.Disk != drive+"/disks/cloud.raw" || g.Kernel != "" || g.Firmware != "" || w.HasFirmware() {
 		t.Errorf("asks for %+v", g)
 	}
 }
