@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/app/control"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // leaseFile is leases.json: the address of every card that ever was on this
@@ -142,7 +143,7 @@ func saveJSON(path string, v any) error {
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = savefile.Rename(f.Name(), path)
 	}
 	if err != nil {
 		os.Remove(f.Name())

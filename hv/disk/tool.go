@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hxen-project/hxen/hv"
+	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // Tool makes and copies images with qemu-img.
@@ -204,7 +205,7 @@ func settle(part, dst string) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(part, dst)
+	return savefile.Rename(part, dst)
 }
 
 // run runs qemu-img to its end, or kills it when ctx ends or limit has passed.

@@ -247,7 +247,7 @@ func makeNVRAM(path, template string) (err error) {
 	if err = dst.Close(); err != nil {
 		return err
 	}
-	return os.Rename(dst.Name(), path)
+	return savefile.Rename(dst.Name(), path)
 }
 
 // start runs QEMU, waits until it is ready and lets the guest go, unless it is
