@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/app/control"
-	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // leaseFile is leases.json: the address of every card that ever was on this
@@ -143,7 +142,7 @@ func saveJSON(path string, v any) error {
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = savefile.Rename(f.Name(), path)
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		os.Remove(f.Name())

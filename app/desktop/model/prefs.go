@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/hxen-project/hxen/hv/savefile"
 )
 
 // Prefs are what the window remembers between runs.
@@ -64,7 +62,7 @@ func (p *Prefs) Save() error {
 	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
-	if err := savefile.Rename(tmp, p.path); err != nil {
+	if err := os.Rename(tmp, p.path); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	return nil
