@@ -3,7 +3,6 @@ package service
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -151,15 +150,7 @@ func TestAllKilled(t *testing.T) {
 func TestKilledCreateLeavesNothing(t *testing.T) {
 	b := newBench(t)
 	c, p := b.daemon()
-	raw := filepath.Join(b.home, "endless.img")
-	if err := os.WriteFile(raw, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var hosts []api.Ref
-	c.must(&hosts, "host.get_all")
-	arg, _ := json.Marshal(api.NewGuest{Name: "x", Disk: raw, CopyDisk: true})
-	var task api.Ref
-	c.must(&task, "Async.host.call_plugin", hosts[0], api.Plugin, api.FnCreate, map[string]string{api.PluginArgs: string(arg)})
+	_, task := b.copies(c)
 	for token, r := "", (api.Task{}); r.Progress == 0; {
 		var e api.EventBatch
 		c.must(&e, "event.from", []string{"task"}, token, 5.0)

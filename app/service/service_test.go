@@ -451,18 +451,25 @@ func TestFolderGarbage(t *testing.T) {
 	}
 }
 
-func TestCreateIsAllOrNothing(t *testing.T) {
-	b := newBench(t)
-	c := b.up()
-	raw := filepath.Join(b.home, "endless.img")
+// copies begins to make a guest with a copy of a disk that never ends, of which it tells
+// the path and the task.
+func (b *bench) copies(c *caller) (raw string, task api.Ref) {
+	b.t.Helper()
+	raw = filepath.Join(b.home, "endless.img")
 	if err := os.WriteFile(raw, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	var hosts []api.Ref
 	c.must(&hosts, "host.get_all")
 	arg, _ := json.Marshal(api.NewGuest{Name: "x", Disk: raw, CopyDisk: true})
-	var task api.Ref
 	c.must(&task, "Async.host.call_plugin", hosts[0], api.Plugin, api.FnCreate, map[string]string{api.PluginArgs: string(arg)})
+	return raw, task
+}
+
+func TestCreateIsAllOrNothing(t *testing.T) {
+	b := newBench(t)
+	c := b.up()
+	raw, task := b.copies(c)
 	token := ""
 	for done := false; !done; {
 		var e api.EventBatch

@@ -103,7 +103,7 @@ func TestLabDebian(t *testing.T) {
 	hvtest.RequireLab(t)
 	files := map[string]string{}
 	addGRUB(t, files)
-	disk, binary := debianDisk(t), testBinary(t, "./app/cmd/hxen-worker")
+	disk, binary := debianDisk(t), hvtest.TestBinary(t, "app/cmd/hxen-worker")
 	for _, name := range []string{"Boots", "GRUB"} {
 		t.Run(name, func(t *testing.T) {
 			// On 6.1 a kernel's calls have to be found in it, also one that comes late.

@@ -2,10 +2,24 @@ package hvtest
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+// TestBinary builds the tests of one of our packages, named from the module's root, for
+// a lab, which has no libraries; env may name another system. It returns the path.
+func TestBinary(t testing.TB, pkg string, env ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "test")
+	build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, "github.com/hxen-project/hxen/"+pkg)
+	build.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of %s: %v\n%s", pkg, err, b)
+	}
+	return out
+}
 
 // WithLibraries adds a program to a lab's files, in a folder of its own there with
 // the libraries that it needs; the folder's "run" starts it.

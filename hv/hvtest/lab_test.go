@@ -20,8 +20,8 @@ var labPackages = []struct {
 	args       []string
 	timeout    time.Duration
 }{
-	{"kvm", "./platform/accel/kvm", nil, 10 * time.Minute},
-	{"guests", "./app/cmd/hxen-worker", []string{"-test.run", "^TestGuest"}, 25 * time.Minute},
+	{"kvm", "platform/accel/kvm", nil, 10 * time.Minute},
+	{"guests", "app/cmd/hxen-worker", []string{"-test.run", "^TestGuest"}, 25 * time.Minute},
 }
 
 // TestLab runs them under a kernel that keeps Xen's hypercalls to itself
@@ -41,7 +41,7 @@ func TestLab(t *testing.T) {
 		if !long {
 			args = append([]string{"-test.short"}, args...)
 		}
-		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: testBinary(t, p.path), Args: args, Timeout: patience * p.timeout})
+		binaries = append(binaries, hvtest.LabBinary{Name: p.name, Path: hvtest.TestBinary(t, p.path), Args: args, Timeout: patience * p.timeout})
 	}
 	for kernel, guests := range map[string][]string{
 		"linux-image-cloud-amd64":      {"linux-image-6.12-rt-amd64"},
@@ -86,7 +86,7 @@ func TestLabHostile(t *testing.T) {
 	hvtest.RequireLab(t)
 	hvtest.LabSuite{
 		Lab: hvtest.Lab{Kernel: "linux-image-cloud-amd64", Files: map[string]string{"hostile": hostileGuest(t)}, Timeout: 30 * time.Minute},
-		Binaries: []hvtest.LabBinary{{Name: "hostile", Path: testBinary(t, "./app/cmd/hxen-worker"),
+		Binaries: []hvtest.LabBinary{{Name: "hostile", Path: hvtest.TestBinary(t, "app/cmd/hxen-worker"),
 			Args: []string{"-test.run", "^TestGuestHostile$"}, Timeout: 25 * time.Minute}},
 	}.Run(t)
 }
@@ -108,19 +108,8 @@ func longLab(t *testing.T, tests string) {
 	}
 	addGuest(t, files, "0-own", kernel)
 	hvtest.LabSuite{Lab: hvtest.Lab{Kernel: kernel, Files: files, Timeout: 4 * time.Hour}, Binaries: []hvtest.LabBinary{
-		{Name: "saves", Path: testBinary(t, "./app/cmd/hxen-worker"), Args: []string{"-test.run", cmp.Or(os.Getenv("HXEN_LAB_RUN"), tests)}, Timeout: 4 * time.Hour},
+		{Name: "saves", Path: hvtest.TestBinary(t, "app/cmd/hxen-worker"), Args: []string{"-test.run", cmp.Or(os.Getenv("HXEN_LAB_RUN"), tests)}, Timeout: 4 * time.Hour},
 	}}.Run(t)
-}
-
-// testBinary builds a package's tests for the lab, which has no libraries.
-func testBinary(t *testing.T, path string) string {
-	out := filepath.Join(t.TempDir(), "test")
-	build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, path)
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-	if b, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of %s: %v\n%s", path, err, b)
-	}
-	return out
 }
 
 // hostileGuest builds the guest that does harm.

@@ -2,11 +2,11 @@ package hvtest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"testing"
 )
@@ -45,9 +45,9 @@ func Socket(t testing.TB) string {
 // platform/localsock has, it is a port of the loopback.
 func Listen(t testing.TB) net.Listener {
 	t.Helper()
-	network, address := "unix", Socket(t)
-	if strings.HasPrefix(address, `\\`) {
-		network, address = "tcp", "127.0.0.1:0"
+	network, address := "tcp", "127.0.0.1:0"
+	if !windows {
+		network, address = "unix", Socket(t)
 	}
 	l, err := net.Listen(network, address)
 	if err != nil {
@@ -55,4 +55,10 @@ func Listen(t testing.TB) net.Listener {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// Join has what comes from one end go to the other, both ways, until either ends.
+func Join(a, b io.ReadWriteCloser) {
+	go func() { _, _ = io.Copy(a, b); a.Close() }()
+	go func() { _, _ = io.Copy(b, a); b.Close() }()
 }

@@ -34,7 +34,7 @@ func TestLabWHP(t *testing.T) {
 	if run := os.Getenv("HXEN_WHP_RUN"); run != "" {
 		guests = run
 	}
-	probe, conformance, worker := w.test(t, "./platform/accel"), w.test(t, "./platform/accel/whp"), w.test(t, "./app/cmd/hxen-worker")
+	probe, conformance, worker := w.test(t, "platform/accel"), w.test(t, "platform/accel/whp"), w.test(t, "app/cmd/hxen-worker")
 	hvtest.LabSuite{
 		// Wine returns from exceptions by IRET, whose reads QEMU 7.2 takes for the
 		// kernel's own: with SMAP that is a fault.
@@ -102,13 +102,7 @@ func (w *winLab) prefix(t *testing.T) {
 // test builds a package's tests for Windows.
 func (w *winLab) test(t *testing.T, path string) string {
 	name := filepath.Base(path) + ".exe"
-	out := filepath.Join(w.dir, name)
-	build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, path)
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0", "GOOS=windows", "GOARCH=amd64")
-	if b, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of %s for Windows: %v\n%s", path, err, b)
-	}
-	w.files["windows/"+name] = out
+	w.files["windows/"+name] = hvtest.TestBinary(t, path, "GOOS=windows", "GOARCH=amd64")
 	return name
 }
 

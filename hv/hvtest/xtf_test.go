@@ -41,7 +41,7 @@ func TestXTF(t *testing.T) {
 	for _, m := range xtfRow.FindAllStringSubmatch(string(table), -1) {
 		want[m[1]] = m[2]
 	}
-	binary, kernels := testBinary(t, "./app/cmd/hxen-worker"), map[string]string{}
+	binary, kernels := hvtest.TestBinary(t, "app/cmd/hxen-worker"), map[string]string{}
 	paths, _ := filepath.Glob(filepath.Join(build, "tests", "*", "test-hvm*"))
 	only := regexp.MustCompile(os.Getenv("HXEN_XTF_ONLY"))
 	for _, p := range paths {

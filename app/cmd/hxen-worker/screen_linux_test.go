@@ -12,7 +12,6 @@ import (
 	"image"
 	"image/color"
 	"image/png"
-	"io"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -287,8 +286,7 @@ func TestViewed(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			go func() { _, _ = io.Copy(c, stream); c.Close() }()
-			go func() { _, _ = io.Copy(stream, c); stream.Close() }()
+			hvtest.Join(c, stream)
 		}
 	}()
 	l.Guard = 10 * time.Minute

@@ -161,13 +161,7 @@ func benchFiles(t *testing.T) map[string]string {
 		t.Skip("only make bench measures")
 	}
 	hvtest.RequireLab(t)
-	files := map[string]string{"bench/slack": build(t, t.TempDir(), "./testdata/slack"), "bench/test": filepath.Join(t.TempDir(), "test")}
-	test := exec.Command("go", "test", "-c", "-ldflags", "-s -w", "-o", files["bench/test"], "../hxen-worker")
-	test.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if b, err := test.CombinedOutput(); err != nil {
-		t.Fatalf("build the tests of hxen-worker: %v\n%s", err, b)
-	}
-	return files
+	return map[string]string{"bench/slack": build(t, t.TempDir(), "./testdata/slack"), "bench/test": hvtest.TestBinary(t, "app/cmd/hxen-worker")}
 }
 
 // benchQEMU adds QEMU with what it needs.

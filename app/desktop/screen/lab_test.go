@@ -2,6 +2,7 @@ package screen
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,14 +56,10 @@ func TestLabScreen(t *testing.T) {
 // returns when there is one, and tells when the lab has ended.
 func (r *real) serveLab(t *testing.T) (ended <-chan error) {
 	const pkg = "linux-image-amd64"
-	initrd, worker, more := filepath.Join(r.dir, "initrd"), filepath.Join(r.dir, "test"), t.TempDir()
+	initrd, more := filepath.Join(r.dir, "initrd"), t.TempDir()
 	hvtest.Mkdirs(t, more, "bin")
 	r.run("gcc", "-O1", "-static", "-s", "-o", filepath.Join(more, "bin", "paint"), "../../../hv/hvtest/testdata/paint.c")
-	build := exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", worker, "../../cmd/hxen-worker")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the guest suite: %v\n%s", err, out)
-	}
+	worker := hvtest.TestBinary(t, "app/cmd/hxen-worker")
 	// Linux unpacks one archive after the other.
 	var archives bytes.Buffer
 	for _, name := range []string{hvtest.GuestInitrd(t, pkg, "evdev"), hvtest.PackInitrd(t, more)} {
@@ -87,8 +85,8 @@ func (r *real) serveLab(t *testing.T) (ended <-chan error) {
 			// The kernel is unpacked beside it.
 			Script: "export HXEN_REQUIRE=accel HXEN_LAB=/tmp/lab; mkdir /tmp/lab; cp -r /lab/kernels /tmp/lab\n/lab/test -test.v -test.run '^TestViewed$' || echo '@@ failed'\n",
 		}.Run(t)
-		if err == nil && bytes.Contains([]byte(console), []byte("@@ failed")) {
-			err = fmt.Errorf("the guest's test failed")
+		if err == nil && strings.Contains(console, "@@ failed") {
+			err = errors.New("the guest's test failed")
 		}
 		if err != nil {
 			err = fmt.Errorf("%w; the lab said:\n%s", err, console)
@@ -135,8 +133,7 @@ func passOn(t *testing.T, path, address string) {
 				c.Close()
 				continue
 			}
-			go func() { _, _ = io.Copy(c, s); c.Close() }()
-			go func() { _, _ = io.Copy(s, c); s.Close() }()
+			hvtest.Join(c, s)
 		}
 	}()
 }
