@@ -25,7 +25,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/hxen-project/hxen/app/api"
@@ -202,8 +201,7 @@ func (c *Client) relogin(ctx context.Context, bad api.Ref) (api.Ref, error) {
 
 // hungUp reports whether the other end is gone.
 func hungUp(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return localsock.Gone(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		// What net/http says, by no name of its own, when the end of a connection
 		// is seen before the request was written.
 		err != nil && strings.HasSuffix(err.Error(), "http: server closed idle connection")

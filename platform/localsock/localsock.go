@@ -5,6 +5,7 @@
 //	Listen(path) (net.Listener, error)    serve; ErrInUse if somebody does already
 //	Dial(ctx, path) (net.Conn, error)     connect, and check who answers
 //	DialCaller(ctx, path)                 the same for an administrator's helper
+//	Gone(err) bool                        whether the other end has hung up
 //	Peer(conn) (PeerInfo, error)          who is at the other end, told by the kernel
 //	Allowed(peer) error                   the same user or the administrator, or why not
 //	EnsureDir(dir) error                  make or verify the private folder of sockets
@@ -76,6 +77,10 @@ func DialCaller(ctx context.Context, path string) (net.Conn, error) {
 
 // Absent reports whether an error of Dial means that nobody serves the path.
 func Absent(err error) bool { return absent(err) }
+
+// Gone reports whether an error of a connection, beside io.EOF, means that the other end
+// has closed it or died.
+func Gone(err error) bool { return gone(err) }
 
 // Peer tells who is at the other end of c, a connection of this package, as the
 // kernel knows it: nothing the peer says is believed.

@@ -86,6 +86,35 @@ func TestNobodyServes(t *testing.T) {
 	}
 }
 
+// TestGone: who writes to one that has hung up is told so.
+func TestGone(t *testing.T) {
+	path := testPath(t)
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	hungUp := make(chan struct{})
+	go func() {
+		defer close(hungUp)
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+		}
+	}()
+	c, err := Dial(withHang(t), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	<-hungUp
+	if _, err := c.Write([]byte("x")); !Gone(err) {
+		t.Errorf("it is told as %v", err)
+	}
+	if Gone(nil) {
+		t.Error("no error is told as one")
+	}
+}
+
 func TestSecondServerIsRefused(t *testing.T) {
 	path := testPath(t)
 	l, err := Listen(path)

@@ -129,6 +129,10 @@ func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
 }
 
+func gone(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
 // control runs f on the socket below c.
 func control(c net.Conn, f func(fd int) error) error {
 	sc, ok := c.(syscall.Conn)

@@ -58,6 +58,12 @@ func connect(ctx context.Context, path string, trust func(windows.Handle) error)
 
 func absent(err error) bool { return errors.Is(err, windows.ERROR_FILE_NOT_FOUND) }
 
+// gone: ERROR_NO_DATA is of a pipe that the other end has closed, ERROR_PIPE_NOT_CONNECTED
+// of one from which the server has taken its client.
+func gone(err error) bool {
+	return errors.Is(err, windows.ERROR_NO_DATA) || errors.Is(err, windows.ERROR_BROKEN_PIPE) || errors.Is(err, windows.ERROR_PIPE_NOT_CONNECTED)
+}
+
 // trustServer refuses a pipe that another ordinary user made. Its owner must be
 // this user, the system, Administrators, or a service's virtual account, which
 // only the service manager can run as (S-1-5-80-...).
