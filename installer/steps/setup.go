@@ -373,8 +373,11 @@ func (s *Setup) Run(ctx context.Context, p plan.Plan, report func(plan.Event)) p
 		s.stopService(ctx)
 	}
 	r := s.run(ctx, p, report)
-	if r.OK && p.Action == plan.Install {
-		s.stopService(ctx) // the new one starts when it is needed, and takes over the guests that run
+	// One that was started on demand starts again when it is needed, and takes over the
+	// guests that run. The step that registers a service has ended it already: what runs
+	// by now is the registered one, which nothing would start again before the next boot.
+	if r.OK && p.Action == plan.Install && !p.Service {
+		s.stopService(ctx)
 	}
 	if r.OK && p.RemoveGuests && p.Action == plan.Uninstall {
 		if err := removeGuests(); err != nil {

@@ -24,6 +24,7 @@ const listing = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -pat
 // nothing but the guest is left.
 func TestSystemd(t *testing.T) {
 	long(t)
+	const store = "HXEN_HOME=/home/ann/.local/share/hxen"
 	d := hvtest.NewDebian(t, "qemu-system-x86", "qemu-utils", "seabios", "polkitd")
 	for _, c := range []struct {
 		name                       string
@@ -31,7 +32,8 @@ func TestSystemd(t *testing.T) {
 		install, upgrade, removing string // commands of root, whom ann has become by sudo
 		prefix                     string
 	}{
-		{"single file", older(t), newer(t), "/payload/old --system --yes --components command", "/payload/new --system --yes --components command",
+		// The store that the setup takes for its user's is the one that the service serves.
+		{"single file", older(t), newer(t), store + " /payload/old --system --yes --components command", store + " /payload/new --system --yes --components command",
 			"hxen-setup --uninstall --yes", "/usr/local"},
 		{"deb", one(t, build(t, "v1.0.0", 1700000000, "deb"), ".deb"), one(t, build(t, "v1.1.0", 1710000000, "deb"), ".deb"),
 			"dpkg -i /payload/old", "dpkg -i /payload/new", "dpkg -P hxen", "/usr"},
@@ -53,7 +55,7 @@ func TestSystemd(t *testing.T) {
 			sudo := func(command string) string {
 				return pc.Run("SUDO_USER=ann SUDO_UID=$(id -u ann) SUDO_GID=$(id -g ann) " + command)
 			}
-			const guests = "HXEN_HOME=/home/ann/.local/share/hxen hxen autostart"
+			const guests = store + " hxen autostart"
 			running := func(out string) bool { return strings.Contains(out, "Running") }
 
 			pc.On()
@@ -80,6 +82,9 @@ func TestSystemd(t *testing.T) {
 			sudo(c.upgrade)
 			if v := asAnn("hxen version"); !strings.Contains(v, "v1.1.0") {
 				t.Errorf("hxen version after the upgrade: %s", v)
+			}
+			if out := pc.Run("systemctl is-active hxen"); strings.TrimSpace(out) != "active" {
+				t.Errorf("after the upgrade the service is %s", out)
 			}
 			pc.Until("the guest runs on", guests, running)
 			if after := pc.Run("pgrep -x hxen-worker"); after != before {
