@@ -38,6 +38,8 @@ type RAMConfig struct {
 	// written to it. It may be closed afterwards and must not be truncated.
 	File   *os.File
 	Offset int64
+	// Sparse says that few of its pages will be touched: it gets no huge ones.
+	Sparse bool
 }
 
 // RAM is memory for guests, zero at first, page by page taken from the host when

@@ -35,30 +35,13 @@ type Kernel struct {
 
 // ParseELF reads the headers and notes of the ELF file r of size bytes.
 func ParseELF(r io.ReaderAt, size int64) (*Kernel, error) {
-	var ident [16]byte
-	if _, err := r.ReadAt(ident[:], 0); err != nil || string(ident[:4]) != elf.ELFMAG {
-		return nil, errors.New("it is not an ELF file")
-	}
-	k := &Kernel{}
-	var progs []elf.Prog64
-	var err error
-	switch {
-	case ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB):
-		return nil, errors.New("it is not for x86 processors")
-	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS64):
-		k.Bits = 64
-		progs, err = progs64(r)
-	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS32):
-		k.Bits = 32
-		progs, err = progs32(r)
-	default:
-		return nil, errors.New("it is a damaged ELF file")
-	}
+	t, err := readTable(r)
 	if err != nil {
 		return nil, err
 	}
+	k := &Kernel{Bits: t.bits}
 	entries := 0
-	for _, p := range progs {
+	for _, p := range t.progs {
 		if p.Filesz > uint64(size) || p.Off > uint64(size)-p.Filesz {
 			return nil, errors.New("it is cut off: a segment lies outside of the file")
 		}
@@ -86,34 +69,101 @@ func ParseELF(r io.ReaderAt, size int64) (*Kernel, error) {
 	return k, nil
 }
 
-func progs64(r io.ReaderAt) ([]elf.Prog64, error) {
+// table is an ELF file's program headers and where they are in it.
+type table struct {
+	bits  int // of the file, 32 or 64
+	off   uint64
+	progs []elf.Prog64
+}
+
+func readTable(r io.ReaderAt) (t table, err error) {
+	var ident [16]byte
+	if _, err := r.ReadAt(ident[:], 0); err != nil || string(ident[:4]) != elf.ELFMAG {
+		return t, errors.New("it is not an ELF file")
+	}
+	switch {
+	case ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB):
+		return t, errors.New("it is not for x86 processors")
+	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS64):
+		return table64(r)
+	case ident[elf.EI_CLASS] == byte(elf.ELFCLASS32):
+		return table32(r)
+	}
+	return t, errors.New("it is a damaged ELF file")
+}
+
+func table64(r io.ReaderAt) (t table, err error) {
 	var h elf.Header64
 	if err := readStruct(r, 0, 64, &h); err != nil {
-		return nil, err
+		return t, err
 	}
 	if h.Phentsize != 56 || elf.Machine(h.Machine) != elf.EM_X86_64 {
-		return nil, errors.New("it is not an ELF file for x86-64 processors")
+		return t, errors.New("it is not an ELF file for x86-64 processors")
 	}
-	return readProgs(r, h.Phoff, int(h.Phnum), 56, func(b []byte) (p elf.Prog64) {
+	t = table{bits: 64, off: h.Phoff}
+	t.progs, err = readProgs(r, t.off, int(h.Phnum), 56, func(b []byte) (p elf.Prog64) {
 		_, _ = binary.Decode(b, binary.LittleEndian, &p)
 		return p
 	})
+	return t, err
 }
 
-func progs32(r io.ReaderAt) ([]elf.Prog64, error) {
+func table32(r io.ReaderAt) (t table, err error) {
 	var h elf.Header32
 	if err := readStruct(r, 0, 52, &h); err != nil {
-		return nil, err
+		return t, err
 	}
 	// XTF's 64-bit kernels come in a 32-bit container too.
 	if m := elf.Machine(h.Machine); h.Phentsize != 32 || m != elf.EM_386 && m != elf.EM_X86_64 {
-		return nil, errors.New("it is not an ELF file for x86 processors")
+		return t, errors.New("it is not an ELF file for x86 processors")
 	}
-	return readProgs(r, uint64(h.Phoff), int(h.Phnum), 32, func(b []byte) elf.Prog64 {
+	t = table{bits: 32, off: uint64(h.Phoff)}
+	t.progs, err = readProgs(r, t.off, int(h.Phnum), 32, func(b []byte) elf.Prog64 {
 		var p elf.Prog32
 		_, _ = binary.Decode(b, binary.LittleEndian, &p)
 		return elf.Prog64{Type: p.Type, Off: uint64(p.Off), Paddr: uint64(p.Paddr), Filesz: uint64(p.Filesz), Memsz: uint64(p.Memsz)}
 	})
+	return t, err
+}
+
+// trimZeros has segments end in the file where their last zeros begin, as memory is
+// zero anyway: those of a Debian kernel's last one, a quarter of what it loads, are
+// there because a section behind them is not declared to be empty.
+func trimZeros(f interface {
+	io.ReaderAt
+	io.WriterAt
+}) error {
+	t, err := readTable(f)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for i, p := range t.progs {
+		if elf.ProgType(p.Type) != elf.PT_LOAD {
+			continue
+		}
+		n := p.Filesz
+		for n > 0 {
+			part := buf[:min(uint64(len(buf)), n)]
+			if _, err := f.ReadAt(part, int64(p.Off+n)-int64(len(part))); err != nil {
+				return err
+			}
+			kept := len(bytes.TrimRight(part, "\x00"))
+			n -= uint64(len(part) - kept)
+			if kept > 0 {
+				break
+			}
+		}
+		// Where p_filesz is: elf.Prog64 and Prog32.
+		at, field := t.off+uint64(i)*56+32, binary.LittleEndian.AppendUint64(nil, n)
+		if t.bits == 32 {
+			at, field = t.off+uint64(i)*32+16, field[:4]
+		}
+		if _, err := f.WriteAt(field, int64(at)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readStruct reads n bytes at off, the packed size of v as the ELF

@@ -172,6 +172,11 @@ func unpackTo(ctx context.Context, path string, src io.ReaderAt, p payload, prog
 	if err := Unpack(ctx, tmp, src, p, progress); err != nil {
 		return err
 	}
+	if _, err := ParseELF(tmp, p.size); err == nil { // what it is instead is told by who opens it
+		if err := trimZeros(tmp); err != nil {
+			return fmt.Errorf("unpack it: %w", err)
+		}
+	}
 	if err := tmp.Sync(); err != nil {
 		return fmt.Errorf("unpack it: %w", err)
 	}

@@ -260,7 +260,7 @@ func TestXZ(t *testing.T) {
 // open before, starts as well.
 func TestUnpackedTwice(t *testing.T) {
 	dir := t.TempDir()
-	image := tinyELF(64, note("Xen\x00", 18, entry8()), make([]byte, 100))
+	image := tinyELF(64, note("Xen\x00", 18, entry8()), []byte("code"))
 	path := write(t, bzImage(packed(t, image)["gzip"], len(image)))
 	var other *os.File
 	f, _, err := OpenKernel(t.Context(), path, dir, func(_, _ int64) {
@@ -410,6 +410,37 @@ func TestRealKernels(t *testing.T) {
 	}
 }
 
+// TestTrimZeros: what is kept of a kernel is read without the zeros at its end, and
+// the guest finds the same in its memory.
+func TestTrimZeros(t *testing.T) {
+	code := slices.Concat([]byte("code"), make([]byte, 100_000), []byte("data"), make([]byte, 300_000))
+	for bits, desc := range map[int][]byte{32: entry4(), 64: entry8()} {
+		image := tinyELF(bits, note("Xen\x00", 18, desc), code)
+		f, k, err := OpenKernel(t.Context(), write(t, bzImage(packed(t, image)["gzip"], len(image))), t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if s := k.Segments[0]; s.FileSize != 100_008 || s.MemSize != uint64(len(code)+4096) || k.Segments[1].FileSize != 0 {
+			t.Errorf("%d bits: %+v", bits, k.Segments)
+		}
+		ram := guestmem.Host(17 << 20 >> 12)
+		mem := guestmem.New(guestmem.Config{})
+		if err := errors.Join(mem.Add(0, ram), k.Load(f, mem)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(ram[0x100000:0x100000+len(code)], code) {
+			t.Errorf("%d bits: the guest finds something else", bits)
+		}
+	}
+}
+
+// memFile is a file in memory.
+type memFile []byte
+
+func (m memFile) ReadAt(p []byte, off int64) (int, error)  { return bytes.NewReader(m).ReadAt(p, off) }
+func (m memFile) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+
 // FuzzKernel opens whatever a user may take for a kernel.
 func FuzzKernel(f *testing.F) {
 	tiny := tinyELF(64, note("Xen\x00", 18, entry8()), []byte("code"))
@@ -438,6 +469,13 @@ func FuzzKernel(f *testing.F) {
 				if err := k.Load(r, mem); err != nil {
 					t.Fatal(err)
 				}
+			}
+			kept := memFile(bytes.Clone(file))
+			if err := trimZeros(kept); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ParseELF(bytes.NewReader(kept), r.Size()); err != nil {
+				t.Fatalf("with its zeros trimmed: %v", err)
 			}
 		}
 	})

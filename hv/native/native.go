@@ -237,11 +237,11 @@ func (m *Machine) makeMemory() error {
 		Reserved: []guestmem.Range{reserved()},
 		Limit:    physicalLimit(m.caps.CPUID),
 	})
-	ram, err := m.newRAM(m.config.Memory)
+	ram, err := m.newRAM(accel.RAMConfig{Size: m.config.Memory})
 	if err != nil {
 		return err
 	}
-	special, err := m.newRAM(specialSize)
+	special, err := m.newRAM(accel.RAMConfig{Size: specialSize})
 	if err != nil {
 		return err
 	}
@@ -264,12 +264,11 @@ func (m *Machine) makeMemory() error {
 }
 
 // newRAM makes memory that goes with the machine.
-func (m *Machine) newRAM(n uint64) (accel.RAM, error) {
-	c := accel.RAMConfig{Size: n}
+func (m *Machine) newRAM(c accel.RAMConfig) (accel.RAM, error) {
 	m.from.next(&c)
 	r, err := m.hyp.NewRAM(c)
 	if err != nil {
-		return nil, fmt.Errorf("get %d MiB of memory for the guest: %w", (n+1<<20-1)>>20, err)
+		return nil, fmt.Errorf("get %d MiB of memory for the guest: %w", (c.Size+1<<20-1)>>20, err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,7 +278,7 @@ func (m *Machine) newRAM(n uint64) (accel.RAM, error) {
 
 // grow backs addresses that the guest has chosen for grant frames and the like.
 func (m *Machine) grow(gpa uint64) ([]byte, error) {
-	r, err := m.newRAM(guestmem.GrowSize)
+	r, err := m.newRAM(accel.RAMConfig{Size: guestmem.GrowSize, Sparse: true})
 	if err != nil {
 		return nil, err
 	}

@@ -35,10 +35,10 @@ var (
 )
 
 // patchRange replaces a kernel's two hypercall instructions by call, both or
-// none. errNoCalls: no hypercall instruction is there at all, as with a kernel
-// that uses a hypercall page.
+// none, in the first place where all of their function agrees: behind it there may be
+// what a boot loader has left of the same kernel. errNoCalls: no hypercall instruction
+// is there at all, as with a kernel that uses a hypercall page.
 func patchRange(mem *guestmem.Memory, ranges []guestmem.Range, call [3]byte) error {
-	var found [][2]uint64
 	for _, r := range ranges {
 		for at, end := r.GPA, r.GPA+r.N; at < end; at++ {
 			var ok bool
@@ -46,17 +46,9 @@ func patchRange(mem *guestmem.Memory, ranges []guestmem.Range, call [3]byte) err
 				break
 			}
 			if a, b, ok := callSites(mem, at); ok {
-				found = append(found, [2]uint64{a, b})
+				return errors.Join(mem.Write(a, call[:]), mem.Write(b, call[:]))
 			}
 		}
-	}
-	if len(found) == 1 {
-		for _, at := range found[0] {
-			if err := mem.Write(at, call[:]); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 	for _, r := range ranges {
 		for _, call := range [][]byte{vmmcall, vmcall} {

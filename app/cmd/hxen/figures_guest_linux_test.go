@@ -144,12 +144,13 @@ func labPlan(t *testing.T) (jobs []labJob) {
 // printGuestFigures prints medians without the first, warming run.
 func printGuestFigures(t *testing.T, results map[string][]labResult) {
 	middle := func(key string, of func(labResult) float64) float64 {
-		var v []float64
-		for _, r := range results[key][min(1, len(results[key])):] {
-			v = append(v, of(r))
-		}
-		if len(v) == 0 {
+		all := results[key]
+		if len(all) == 0 {
 			return 0
+		}
+		var v []float64
+		for _, r := range all[min(1, len(all)-1):] {
+			v = append(v, of(r))
 		}
 		slices.Sort(v)
 		return v[len(v)/2]

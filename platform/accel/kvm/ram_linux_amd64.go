@@ -38,8 +38,12 @@ func (h *hypervisor) NewRAM(c accel.RAMConfig) (accel.RAM, error) {
 			return nil, err
 		}
 	}
+	advice := unix.MADV_HUGEPAGE
+	if c.Sparse {
+		advice = unix.MADV_NOHUGEPAGE // where the host gives them unasked
+	}
 	// Without huge pages the guest is slower, and works.
-	if err := unix.Madvise(r.mem[r.file:], unix.MADV_HUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+	if err := unix.Madvise(r.mem[r.file:], advice); err != nil && !errors.Is(err, unix.EINVAL) {
 		_ = r.Close()
 		return nil, fmt.Errorf("ask for huge pages: %w", err)
 	}
