@@ -77,9 +77,15 @@ func TestFiguresGuest(t *testing.T) {
 		withLibraries(t, files, "perf")
 		run = "perf record -q -a -F 4000 -o /tmp/profile " + run + "\nperf report -i /tmp/profile --stdio --sort comm,dso,symbol 2>/dev/null | head -120"
 	}
-	lab := hvtest.Lab{Kernel: pkg, Files: files, Timeout: 40 * time.Minute, Icount: true,
+	lab := hvtest.Lab{Kernel: pkg, Files: files, Timeout: 4 * time.Minute, Icount: true,
 		Script: "for d in usr lib lib64 bench; do ln -s /lab/$d /$d; done\nexport PATH=$PATH:/usr/bin:/usr/local/bin\n" + run}
-	console, err := lab.Run(t)
+	var console string
+	for range 3 { // QEMU with an instruction clock sometimes stands still (openVectors in app/cmd/hxen-worker)
+		if console, err = lab.Run(t); err == nil {
+			break
+		}
+		t.Log(err)
+	}
 	results := map[string][]labResult{}
 	for line := range strings.Lines(console) {
 		if text, ok := strings.CutPrefix(line, "@@R "); ok {
@@ -95,7 +101,7 @@ func TestFiguresGuest(t *testing.T) {
 			results[r.Op+" "+r.Name] = append(results[r.Op+" "+r.Name], r)
 		}
 	}
-	if err != nil { // icount sometimes hangs the lab; what came before counts
+	if err != nil { // what came before counts
 		t.Errorf("%v; it said last:\n%s", err, console[max(0, len(console)-2000):])
 	}
 	printGuestFigures(t, results)
