@@ -82,6 +82,76 @@ func FuzzSpec(f *testing.F) {
 	})
 }
 
+// TestClone: a copy of a Spec in which all is set is like it, and shares nothing.
+func TestClone(t *testing.T) {
+	var s Spec
+	fill(reflect.ValueOf(&s).Elem())
+	c := s.Clone()
+	if !reflect.DeepEqual(&s, c) {
+		t.Errorf("the copy is %+v, of %+v", *c, s)
+	}
+	shared(t, "Spec", reflect.ValueOf(s), reflect.ValueOf(*c))
+}
+
+// fill sets all of v.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i))
+		}
+	case reflect.Map:
+		value := reflect.New(v.Type().Elem()).Elem()
+		fill(value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf("key"), value)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.Uint64, reflect.Uint16, reflect.Uint8:
+		v.SetUint(7)
+	default:
+		panic("a Spec with a " + v.Kind().String())
+	}
+}
+
+// shared finds memory that a and b have in common.
+func shared(t *testing.T, path string, a, b reflect.Value) {
+	t.Helper()
+	switch a.Kind() {
+	case reflect.Slice, reflect.Map, reflect.Pointer:
+		if a.Pointer() == b.Pointer() {
+			t.Errorf("%s is shared", path)
+			return
+		}
+	}
+	switch a.Kind() {
+	case reflect.Struct:
+		for i := range a.NumField() {
+			shared(t, path+"."+a.Type().Field(i).Name, a.Field(i), b.Field(i))
+		}
+	case reflect.Slice:
+		for i := range a.Len() {
+			shared(t, path, a.Index(i), b.Index(i))
+		}
+	case reflect.Map:
+		for _, k := range a.MapKeys() {
+			shared(t, path, a.MapIndex(k), b.MapIndex(k))
+		}
+	}
+}
+
 func TestOperationTable(t *testing.T) {
 	for _, s := range []PowerState{Halted, Running, Paused, Suspended} {
 		for _, op := range Allowed(s) {

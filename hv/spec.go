@@ -3,8 +3,10 @@ package hv
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -414,13 +416,18 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 
 // Clone returns a deep copy.
 func (s *Spec) Clone() *Spec {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic("hv: a Spec always encodes: " + err.Error())
+	c := *s
+	c.Disks, c.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
+	for i := range c.NICs {
+		c.NICs[i].Forwards = slices.Clone(c.NICs[i].Forwards)
 	}
-	var c Spec
-	if err := json.Unmarshal(b, &c); err != nil {
-		panic("hv: a Spec always decodes: " + err.Error())
+	if s.StartDelay != nil {
+		delay := *s.StartDelay
+		c.StartDelay = &delay
+	}
+	c.Other, c.Unknown = maps.Clone(s.Other), maps.Clone(s.Unknown)
+	for k, v := range c.Unknown {
+		c.Unknown[k] = slices.Clone(v)
 	}
 	return &c
 }

@@ -392,7 +392,9 @@ func (w *Worker) snapshot() control.Status {
 
 // save writes state.json: temporary file, fsync, rename.
 func (w *Worker) save() {
-	s := w.snapshot()
+	w.mu.Lock()
+	s := w.status
+	w.mu.Unlock()
 	s.Spec = nil
 	if err := writeFile(w.opt.StateFile, s); err != nil {
 		w.log.Error("write the guest's state", "err", err)
