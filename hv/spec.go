@@ -1,6 +1,7 @@
 package hv
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -365,7 +367,7 @@ func (f Forward) Check() error {
 }
 
 // specFields are the JSON names that Spec itself holds.
-var specFields = func() map[string]bool {
+var specFields = sync.OnceValue(func() map[string]bool {
 	m := map[string]bool{}
 	t := reflect.TypeFor[Spec]()
 	for i := range t.NumField() {
@@ -374,7 +376,7 @@ var specFields = func() map[string]bool {
 		}
 	}
 	return m
-}()
+})
 
 // plainSpec is Spec without its JSON methods.
 type plainSpec Spec
@@ -382,6 +384,13 @@ type plainSpec Spec
 // UnmarshalJSON keeps the fields that this version does not know.
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	var p plainSpec
+	known := json.NewDecoder(bytes.NewReader(b))
+	known.DisallowUnknownFields()
+	if known.Decode(&p) == nil { // nearly always
+		*s = Spec(p)
+		return nil
+	}
+	p = plainSpec{}
 	if err := json.Unmarshal(b, &p); err != nil {
 		return err
 	}
@@ -390,7 +399,7 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	for k := range all {
-		if specFields[strings.ToLower(k)] {
+		if specFields()[strings.ToLower(k)] {
 			delete(all, k)
 		}
 	}

@@ -40,7 +40,6 @@ func TestWorkerThatDoesNotAnswer(t *testing.T) {
 	if r.PowerState != "Halted" || silent(r) || r.OtherConfig[api.KeyLastExit] != string(hv.ExitDestroyed) {
 		t.Errorf("powered off: %s, %v", r.PowerState, r.OtherConfig)
 	}
-	if r := c.vm(well); silent(r) {
-		t.Errorf("a guest that answers: %v", r.OtherConfig)
-	}
+	// On a busy computer it may be late once for so short a wait.
+	c.until(well, "answering", func(r api.VM) bool { return !silent(r) })
 }

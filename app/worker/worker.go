@@ -402,7 +402,7 @@ func (w *Worker) save() {
 }
 
 func writeFile(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}

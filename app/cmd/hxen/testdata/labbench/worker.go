@@ -50,7 +50,11 @@ func startWorker(j Job) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &monitor{pid: cmd.Process.Pid, end: func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }}
+	m := &monitor{pid: cmd.Process.Pid, end: func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.Remove(socketOf(spec)) // as it does itself at its end
+	}}
 	if err := m.launch(bufio.NewReader(out), spec); err != nil {
 		m.end()
 		return nil, err
@@ -58,13 +62,15 @@ func startWorker(j Job) (*monitor, error) {
 	return m, nil
 }
 
+func socketOf(spec hv.Spec) string { return filepath.Join(runDir, spec.UUID[:8]+".ctl") }
+
 func (m *monitor) launch(said *bufio.Reader, spec hv.Spec) error {
 	if line, err := said.ReadString('\n'); line != "ready\n" {
 		return fmt.Errorf("the worker said %q, %v", line, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	socket := filepath.Join(runDir, spec.UUID[:8]+".ctl")
+	socket := socketOf(spec)
 	nc, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
