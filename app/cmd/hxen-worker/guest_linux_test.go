@@ -184,17 +184,23 @@ func (c *guestClock) checkDrift() {
 	if !testing.Short() {
 		span = time.Minute
 	}
-	bound := time.Millisecond * span / time.Minute
-	first, began := c.offset(50), time.Now()
-	time.Sleep(span)
-	drift := c.offset(50) - first
-	for i := 0; i < 10 && drift > bound; i++ {
-		drift = min(drift, c.offset(50)-first)
+	bound := time.Millisecond*span/time.Minute + 300*time.Microsecond
+	// On a busy computer an offset is too large now and then, the first one too; a clock
+	// that drifts does so each time.
+	var drift time.Duration
+	for range 3 {
+		first, began := c.offset(50), time.Now()
+		time.Sleep(span)
+		drift = c.offset(50) - first
+		for i := 0; i < 10 && drift > bound; i++ {
+			drift = min(drift, c.offset(50)-first)
+		}
+		t.Logf("drift of %v in %v", drift, time.Since(began))
+		if max(drift, -drift) <= bound {
+			return
+		}
 	}
-	t.Logf("drift of %v in %v", drift, time.Since(began))
-	if max(drift, -drift) > bound+300*time.Microsecond {
-		t.Errorf("the guest's clock drifts from the host's by %v in %v", drift, time.Since(began))
-	}
+	t.Errorf("the guest's clock drifts from the host's by %v in %v", drift, span)
 }
 
 // TestGuestStress: guests boot one after the other on a computer that has more to
