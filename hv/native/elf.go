@@ -154,6 +154,9 @@ func trimZeros(f interface {
 				break
 			}
 		}
+		if n == p.Filesz {
+			continue
+		}
 		// Where p_filesz is: elf.Prog64 and Prog32.
 		at, field := t.off+uint64(i)*56+32, binary.LittleEndian.AppendUint64(nil, n)
 		if t.bits == 32 {

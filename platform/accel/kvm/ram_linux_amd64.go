@@ -45,7 +45,7 @@ func (h *hypervisor) NewRAM(c accel.RAMConfig) (accel.RAM, error) {
 	// Without huge pages the guest is slower, and works.
 	if err := unix.Madvise(r.mem[r.file:], advice); err != nil && !errors.Is(err, unix.EINVAL) {
 		_ = r.Close()
-		return nil, fmt.Errorf("ask for huge pages: %w", err)
+		return nil, fmt.Errorf("say how large the guest's pages may be: %w", err)
 	}
 	return r, nil
 }
