@@ -123,9 +123,10 @@ func (l *Link) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	return l.device.guest.Domain.Grant(ref, write)
 }
 
-// Grants is Grant for all of refs at once; pages has room for as many.
-func (l *Link) Grants(refs []uint32, write bool, pages []guestmem.Page) error {
-	return l.device.guest.Domain.Grants(refs, write, pages)
+// AppendBuffers adds the memory behind grants to bufs, for one read or write that the
+// host's kernel does.
+func (l *Link) AppendBuffers(bufs [][]byte, pieces []xen.Piece, write bool) ([][]byte, error) {
+	return l.device.guest.Domain.AppendBuffers(bufs, pieces, write)
 }
 
 // Wake is the device's.

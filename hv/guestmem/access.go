@@ -124,12 +124,28 @@ func (m *Memory) backed(gpa, n uint64) bool {
 // Backed reports whether every byte of the range has memory.
 func (m *Memory) Backed(gpa, n uint64) bool { return m.backed(gpa, n) }
 
+// AppendBuffers adds the n bytes at gpa to bufs, one buffer for each slot that they
+// lie in, for one host read or write as Page.Buffer is. On a Fault bufs is as it was.
+func (m *Memory) AppendBuffers(bufs [][]byte, gpa, n uint64) ([][]byte, error) {
+	old := bufs
+	for n > 0 {
+		mem := m.from(gpa)
+		k := min(uint64(len(mem)), n)
+		if k == 0 {
+			return old, Fault{gpa, n}
+		}
+		bufs = append(bufs, mem[:k:k])
+		gpa, n = gpa+k, n-k
+	}
+	return bufs, nil
+}
+
 // Page is a checked view of one page of guest memory: it cannot reach another
 // page, and it stays usable until the owner of the host memory takes that
 // away, which must be after everything that holds a Page has stopped. The
 // zero Page has no memory and faults.
 type Page struct {
-	mem []byte // nil or PageSize long, with its slot behind it
+	mem []byte // nil or PageSize long
 	gfn uint64
 }
 
@@ -142,7 +158,7 @@ func (m *Memory) Page(gfn uint64) (Page, error) {
 	if len(mem) < PageSize {
 		return Page{}, Fault{gfn << PageShift, PageSize}
 	}
-	return Page{mem[:PageSize], gfn}, nil
+	return Page{mem[:PageSize:PageSize], gfn}, nil
 }
 
 // GFN is the page's frame number.
@@ -153,7 +169,7 @@ func (p Page) Valid() bool { return p.mem != nil }
 
 func (p Page) cut(off, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off > len(p.mem) || n > len(p.mem)-off {
-		return nil, Fault{p.gfn<<PageShift + uint64(off), uint64(n)}
+		return nil, p.fault(off, n)
 	}
 	return p.mem[off : off+n : off+n], nil
 }
@@ -176,23 +192,6 @@ func (p Page) Write(off int, b []byte) error {
 // kernel does (a disk's pread, a socket's write), and for nothing else: the
 // guest changes it at will, so nobody parses it.
 func (p Page) Buffer(off, n int) ([]byte, error) { return p.cut(off, n) }
-
-// AppendBuffer adds to bufs what Buffer returns, or makes the last buffer longer by
-// it where they lie next to each other: the kernel then has fewer to go through.
-func (p Page) AppendBuffer(bufs [][]byte, off, n int) ([][]byte, error) {
-	b, err := p.cut(off, n)
-	if err != nil || n == 0 {
-		return bufs, err
-	}
-	if k := len(bufs) - 1; k >= 0 {
-		last := bufs[k]
-		if len(last) < cap(last) && &last[:len(last)+1][len(last)] == &b[0] {
-			bufs[k] = last[:len(last)+n]
-			return bufs, nil
-		}
-	}
-	return append(bufs, p.mem[off:off+n]), nil
-}
 
 // Uint16 and its like read a plain little-endian field.
 func (p Page) Uint16(off int) (uint16, error) {
@@ -272,11 +271,13 @@ func (p Page) CompareAndSwap32(off int, old, next uint32) (swapped bool, err err
 }
 
 func (p Page) word(off, size int) ([]byte, error) {
-	if off&(size-1) != 0 {
-		return nil, Fault{p.gfn<<PageShift + uint64(off), uint64(size)}
+	if off&(size-1) != 0 || off < 0 || off > len(p.mem)-size {
+		return nil, p.fault(off, size)
 	}
-	return p.cut(off, size)
+	return p.mem[off : off+size], nil
 }
+
+func (p Page) fault(off, n int) error { return Fault{p.gfn<<PageShift + uint64(off), uint64(n)} }
 
 // Load32 reads the aligned word at gpa atomically.
 func (m *Memory) Load32(gpa uint64) (uint32, error) {

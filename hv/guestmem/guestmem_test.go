@@ -294,9 +294,9 @@ func FuzzTranslate(f *testing.F) {
 	})
 }
 
-// TestAppendBuffer: what lies next to each other in one slot is one buffer, and
-// nothing else is.
-func TestAppendBuffer(t *testing.T) {
+// TestAppendBuffers: a range is one buffer for each slot it lies in, and one that is not
+// all there is none.
+func TestAppendBuffers(t *testing.T) {
 	m := New(Config{})
 	host := Host(8)
 	for i := range host {
@@ -305,45 +305,33 @@ func TestAppendBuffer(t *testing.T) {
 	if err := m.Add(0, host[:4*PageSize]); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Add(4*PageSize, host[4*PageSize:6*PageSize:6*PageSize]); err != nil {
+	if err := m.Add(4*PageSize, host[4*PageSize:6*PageSize]); err != nil {
 		t.Fatal(err)
 	}
-	type part struct{ gfn, off, n int }
 	for _, c := range []struct {
-		parts []part
-		want  []int
+		gpa, n uint64
+		want   []int
 	}{
-		{[]part{{0, 0, 4096}, {1, 0, 4096}, {2, 0, 512}}, []int{8704}},
-		{[]part{{0, 512, 3584}, {1, 0, 4096}}, []int{7680}},
-		{[]part{{0, 0, 512}, {1, 0, 4096}}, []int{512, 4096}},
-		{[]part{{0, 0, 4096}, {1, 512, 512}}, []int{4096, 512}},
-		{[]part{{1, 0, 4096}, {0, 0, 4096}}, []int{4096, 4096}},
-		{[]part{{0, 0, 4096}, {0, 0, 4096}}, []int{4096, 4096}},
-		{[]part{{2, 0, 512}, {2, 512, 512}, {3, 0, 0}}, []int{1024}},
-		{[]part{{4, 0, 4096}, {5, 0, 4096}}, []int{8192}},
+		{0, 0, nil},
+		{512, 3 * PageSize, []int{3 * PageSize}},
+		{3*PageSize + 512, PageSize, []int{3584, 512}},
+		{0, 6 * PageSize, []int{4 * PageSize, 2 * PageSize}},
 	} {
-		var bufs [][]byte
-		var want []byte
-		for _, p := range c.parts {
-			page, err := m.Page(uint64(p.gfn))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if bufs, err = page.AppendBuffer(bufs, p.off, p.n); err != nil {
-				t.Fatal(err)
-			}
-			want = append(want, host[p.gfn*PageSize+p.off:][:p.n]...)
-		}
+		bufs, err := m.AppendBuffers(nil, c.gpa, c.n)
 		var sizes []int
 		for _, b := range bufs {
 			sizes = append(sizes, len(b))
+			if cap(b) != len(b) {
+				t.Errorf("a buffer of %d bytes reaches %d", len(b), cap(b))
+			}
 		}
-		if !slices.Equal(sizes, c.want) || !bytes.Equal(bytes.Join(bufs, nil), want) {
-			t.Errorf("%v are buffers of %v bytes, want %v", c.parts, sizes, c.want)
+		if err != nil || !slices.Equal(sizes, c.want) || !bytes.Equal(bytes.Join(bufs, nil), host[c.gpa:c.gpa+c.n]) {
+			t.Errorf("%d bytes at %#x are buffers of %v bytes, %v; want %v", c.n, c.gpa, sizes, err, c.want)
 		}
 	}
-	p, _ := m.Page(0)
-	if bufs, err := p.AppendBuffer(nil, 4000, 97); err == nil || len(bufs) > 0 {
-		t.Error("a buffer reaches beyond its page")
+	for _, r := range []Range{{5 * PageSize, PageSize + 1}, {6 * PageSize, 1}, {1<<64 - 1, 2}} {
+		if bufs, err := m.AppendBuffers(nil, r.GPA, r.N); err == nil || len(bufs) > 0 {
+			t.Errorf("%d bytes at %#x are there", r.N, r.GPA)
+		}
 	}
 }

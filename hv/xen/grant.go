@@ -142,49 +142,78 @@ func (d *Domain) writeFrames(c *Call, list uint64, n int) bool {
 // if the guest permits the access.
 func (d *Domain) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.grantLocked(ref, write)
+	gfn, err := d.grantLocked(ref, write)
+	d.mu.Unlock()
+	if err != nil {
+		return guestmem.Page{}, err
+	}
+	page, err := d.cfg.Memory.Page(gfn)
+	if err != nil {
+		return guestmem.Page{}, refused(ref, "there is no memory at its frame")
+	}
+	return page, nil
 }
 
-// Grants is Grant for all of refs; pages has room for as many.
-func (d *Domain) Grants(refs []uint32, write bool, pages []guestmem.Page) (err error) {
+// Piece is a part of a granted page: N bytes from Off on.
+type Piece struct {
+	Ref    uint32
+	Off, N uint16
+}
+
+// AppendBuffers resolves grants for one read or write that the host's kernel does, and
+// adds their memory to bufs (guestmem.Memory.AppendBuffers). Pieces that lie next to
+// each other in the guest are one buffer.
+func (d *Domain) AppendBuffers(bufs [][]byte, pieces []Piece, write bool) ([][]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, ref := range refs {
-		if pages[i], err = d.grantLocked(ref, write); err != nil {
-			return err
+	var gpa, n uint64 // what is not in bufs yet
+	for _, p := range pieces {
+		gfn, err := d.grantLocked(p.Ref, write)
+		if err != nil {
+			return bufs, err
 		}
+		if int(p.Off)+int(p.N) > guestmem.PageSize {
+			return bufs, refused(p.Ref, "a page has no such part")
+		}
+		at := gfn<<guestmem.PageShift + uint64(p.Off)
+		if at != gpa+n {
+			if bufs, err = d.cfg.Memory.AppendBuffers(bufs, gpa, n); err != nil {
+				return bufs, fmt.Errorf("use a grant: %w", err)
+			}
+			gpa, n = at, 0
+		}
+		n += uint64(p.N)
 	}
-	return nil
+	bufs, err := d.cfg.Memory.AppendBuffers(bufs, gpa, n)
+	if err != nil {
+		return bufs, fmt.Errorf("use a grant: %w", err)
+	}
+	return bufs, nil
 }
 
-func (d *Domain) grantLocked(ref uint32, write bool) (guestmem.Page, error) {
-	refuse := func(why string) (guestmem.Page, error) {
-		return guestmem.Page{}, fmt.Errorf("use grant %d: %s", ref, why)
-	}
+// grantLocked is the frame behind a grant, as the guest's table says.
+func (d *Domain) grantLocked(ref uint32, write bool) (gfn uint64, err error) {
 	if ref/grantsPerFrame >= uint32(len(d.grants)) {
-		return refuse("it is beyond the guest's table")
+		return 0, refused(ref, "it is beyond the guest's table")
 	}
 	// One load is one consistent entry, whatever the guest does meanwhile.
 	w, err := d.grants[ref/grantsPerFrame].Load64(int(ref%grantsPerFrame) * 8)
 	if err != nil {
-		return refuse("its part of the table is not mapped")
+		return 0, refused(ref, "its part of the table is not mapped")
 	}
 	flags, domid, frame := uint16(w), uint16(w>>16), uint32(w>>32)
 	switch {
 	case flags&xenabi.GTF_type_mask != xenabi.GTF_permit_access:
-		return refuse("the guest permits no access")
+		return 0, refused(ref, "the guest permits no access")
 	case domid != 0:
-		return refuse("it is for another domain")
+		return 0, refused(ref, "it is for another domain")
 	case write && flags&xenabi.GTF_readonly != 0:
-		return refuse("it may only be read")
+		return 0, refused(ref, "it may only be read")
 	}
-	page, err := d.cfg.Memory.Page(uint64(frame))
-	if err != nil {
-		return refuse("there is no memory at its frame")
-	}
-	return page, nil
+	return uint64(frame), nil
 }
+
+func refused(ref uint32, why string) error { return fmt.Errorf("use grant %d: %s", ref, why) }
 
 // Mapping is a set of granted pages that a back end holds for longer than a
 // request: a ring. When the front end leaves, Close it; the pages are the

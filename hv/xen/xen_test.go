@@ -666,6 +666,56 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestGrantedPieces: pieces that follow each other in the guest are one buffer, each
+// is granted, and none reaches out of its page.
+func TestGrantedPieces(t *testing.T) {
+	l := newLab(t, 1, true)
+	l.want("map grant frame", call(l, 0, &xenabi.AddToPhysmap{Domid: 1, Space: 1, Idx: 0, Gpfn: 0x20}, xenabi.HYPERVISOR_memory_op, 7), 0)
+	for ref, frame := range map[uint64]uint32{1: 0x33, 2: 0x34, 3: 0x36, 4: 0xffffffff} {
+		_ = l.mem.Write(0x20000+ref*8, xenabi.Bytes(&xenabi.GrantEntryV1{Flags: 1, Frame: frame}))
+	}
+	_ = l.mem.Write(0x20000+5*8, xenabi.Bytes(&xenabi.GrantEntryV1{Flags: 1 | 4, Frame: 0x35}))
+	for i := range uint64(4 * 8) {
+		_ = l.mem.Write(0x33000+i*512, []byte{byte(i)})
+	}
+	whole := func(ref uint32) Piece { return Piece{Ref: ref, N: 4096} }
+	for _, c := range []struct {
+		pieces []Piece
+		write  bool
+		want   []int // bytes of each buffer; nil: refused
+		first  []byte
+	}{
+		{[]Piece{whole(1), whole(2), whole(5)}, false, []int{3 * 4096}, []byte{0}},
+		{[]Piece{whole(1), whole(2), whole(5)}, true, nil, nil},
+		{[]Piece{whole(2), whole(1), whole(1)}, true, []int{4096, 4096, 4096}, []byte{8, 0, 0}},
+		{[]Piece{whole(2), whole(3)}, true, []int{4096, 4096}, []byte{8, 24}},
+		{[]Piece{{1, 512, 3584}, {2, 0, 512}, {2, 1024, 512}}, true, []int{4096, 512}, []byte{1, 10}},
+		{[]Piece{{1, 512, 512}}, true, []int{512}, []byte{1}},
+		{[]Piece{{1, 512, 4096}}, true, nil, nil},
+		{[]Piece{{1, 65535, 65535}}, true, nil, nil},
+		{[]Piece{whole(1), whole(6)}, false, nil, nil},
+		{[]Piece{whole(1), whole(4)}, false, nil, nil},
+		{[]Piece{whole(4), whole(1)}, false, nil, nil},
+		{[]Piece{whole(1), whole(512)}, false, nil, nil},
+	} {
+		bufs, err := l.AppendBuffers(nil, c.pieces, c.write)
+		if (err != nil) != (c.want == nil) {
+			t.Errorf("%v, to be written %v: %v", c.pieces, c.write, err)
+		}
+		if err != nil {
+			continue
+		}
+		var sizes []int
+		var first []byte
+		for _, b := range bufs {
+			sizes, first = append(sizes, len(b)), append(first, b[0])
+		}
+		if !slices.Equal(sizes, c.want) || !slices.Equal(first, c.first) {
+			t.Errorf("%v are buffers of %v bytes that begin with %v, want %v, %v", c.pieces, sizes, first, c.want, c.first)
+		}
+	}
+}
+
 func TestGrants(t *testing.T) {
 	l := newLab(t, 1, true)
 	if _, err := l.Grant(0, false); err == nil {

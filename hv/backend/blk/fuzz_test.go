@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
@@ -25,13 +26,19 @@ func (g someGrants) Grant(ref uint32, write bool) (guestmem.Page, error) {
 	return g.mem.Page(uint64(ref))
 }
 
-func (g someGrants) Grants(refs []uint32, write bool, pages []guestmem.Page) (err error) {
-	for i, ref := range refs {
-		if pages[i], err = g.Grant(ref, write); err != nil {
-			return err
+func (g someGrants) AppendBuffers(bufs [][]byte, pieces []xen.Piece, write bool) ([][]byte, error) {
+	for _, p := range pieces {
+		page, err := g.Grant(p.Ref, write)
+		if err != nil {
+			return nil, err
 		}
+		b, err := page.Buffer(int(p.Off), int(p.N))
+		if err != nil {
+			return nil, err
+		}
+		bufs = append(bufs, b)
 	}
-	return nil
+	return bufs, nil
 }
 
 // FuzzRequest reads requests with anything in them: what is taken is the disk's
@@ -62,7 +69,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		var sum int64
 		for _, p := range r.bufs {
-			if len(p) == 0 || len(p) > maxSegments*guestmem.PageSize || len(p)%sector != 0 {
+			if len(p) == 0 || len(p) > guestmem.PageSize || len(p)%sector != 0 {
 				t.Errorf("a buffer of %d bytes", len(p))
 			}
 			sum += int64(len(p))

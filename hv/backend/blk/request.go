@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/hxen-project/hxen/hv/guestmem"
+	"github.com/hxen-project/hxen/hv/xen"
 	"github.com/hxen-project/hxen/hv/xenabi"
 )
 
@@ -16,7 +17,10 @@ const (
 	// transfer of 1 MiB in pages.
 	maxSegments = 256
 	// segmentsPerPage is how many segments a page of an indirect request holds.
-	segmentsPerPage = guestmem.PageSize / 8
+	segmentsPerPage = guestmem.PageSize / segmentSize
+	segmentSize     = 8
+
+	_ = uint(segmentsPerPage - maxSegments) // the first page holds all
 )
 
 // header is a request of either width.
@@ -83,9 +87,8 @@ type request struct {
 	bufs   [][]byte // the guest's memory, for the host's kernel only
 	status int16
 
-	segs  []xenabi.BlkifSegment // room for those of an indirect request
-	refs  []uint32              // room for the grants
-	pages []guestmem.Page       // and for what is behind them
+	table  *[maxSegments]xenabi.BlkifSegment // room for those of an indirect request
+	pieces []xen.Piece                       // room for what all of them name
 }
 
 // errUnsupported is an operation that the disk does not have; others that are
@@ -95,7 +98,7 @@ var errUnsupported = errors.New("no such operation")
 // granter resolves grants for one request.
 type granter interface {
 	Grant(ref uint32, write bool) (guestmem.Page, error)
-	Grants(refs []uint32, write bool, pages []guestmem.Page) error
+	AppendBuffers(bufs [][]byte, pieces []xen.Piece, write bool) ([][]byte, error)
 }
 
 // fill checks what h asks for against a disk of size bytes, and finds the
@@ -118,31 +121,21 @@ func (r *request) fill(h *header, g granter, size int64, readonly bool) error {
 	if err != nil {
 		return err
 	}
+	r.pieces = slices.Grow(r.pieces[:0], len(segs))[:len(segs)]
 	var sectors uint64
-	for _, s := range segs {
+	for i, s := range segs {
 		if s.First > s.Last || s.Last >= guestmem.PageSize/sector {
 			return fmt.Errorf("sectors %d to %d of a page", s.First, s.Last)
 		}
-		sectors += uint64(s.Last-s.First) + 1
+		n := uint16(s.Last-s.First) + 1
+		sectors += uint64(n)
+		r.pieces[i] = xen.Piece{Ref: s.Gref, Off: uint16(s.First) * sector, N: n * sector}
 	}
 	if err := r.place(h.sector, sectors, size); err != nil {
 		return err
 	}
-	r.refs = r.refs[:0]
-	for _, s := range segs {
-		r.refs = append(r.refs, s.Gref)
-	}
-	r.pages = slices.Grow(r.pages[:0], len(segs))[:len(segs)]
-	if err := g.Grants(r.refs, h.op == xenabi.BLKIF_OP_READ, r.pages); err != nil {
-		return err
-	}
-	for i, s := range segs {
-		r.bufs, err = r.pages[i].AppendBuffer(r.bufs, int(s.First)*sector, (int(s.Last-s.First)+1)*sector)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	r.bufs, err = g.AppendBuffers(r.bufs, r.pieces, h.op == xenabi.BLKIF_OP_READ)
+	return err
 }
 
 // place checks that the sectors are the disk's.
@@ -167,22 +160,15 @@ func (r *request) segments(h *header, g granter) ([]xenabi.BlkifSegment, error) 
 	if !h.indirect {
 		return h.seg[:h.segments], nil
 	}
-	r.segs = r.segs[:0]
-	for i := range (h.segments + segmentsPerPage - 1) / segmentsPerPage {
-		page, err := g.Grant(h.refs[i], false)
-		if err != nil {
-			return nil, err
-		}
-		n := min(h.segments-len(r.segs), segmentsPerPage)
-		for k := range n {
-			var s xenabi.BlkifSegment
-			if err := page.Read(k*8, xenabi.Bytes(&s)); err != nil {
-				return nil, err
-			}
-			r.segs = append(r.segs, s)
-		}
+	if r.table == nil {
+		r.table = new([maxSegments]xenabi.BlkifSegment)
 	}
-	return r.segs, nil
+	page, err := g.Grant(h.refs[0], false)
+	if err != nil {
+		return nil, err
+	}
+	segs := r.table[:h.segments]
+	return segs, page.Read(0, xenabi.Bytes(r.table)[:h.segments*segmentSize])
 }
 
 // answer is the response as it lies in the ring.
