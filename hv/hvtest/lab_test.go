@@ -63,6 +63,9 @@ func TestLab(t *testing.T) {
 			}
 			addStorage(t, files)
 			files["hostile"] = hostileGuest(t)
+			if long {
+				addClocks(t, files)
+			}
 			addBoot(t, files, kernel, guests[len(guests)-1])
 			binaries := slices.Clone(binaries)
 			short := !long && kernel == "linux-image-6.12-cloud-amd64"
@@ -154,6 +157,17 @@ func addGuest(t *testing.T, files map[string]string, name, pkg string) {
 	}
 	files[dir+"initrd"] = hvtest.GuestInitrd(t, pkg, modules...)
 	files[dir+"cache/"+filepath.Base(unpacked.Name())] = unpacked.Name()
+}
+
+// addClocks adds the program that compares clocks, for the lab and for its guests.
+func addClocks(t *testing.T, files map[string]string) {
+	stage := t.TempDir()
+	hvtest.Mkdirs(t, stage, "bin")
+	out := filepath.Join(stage, "bin", "clocks")
+	if b, err := exec.Command("gcc", "-O1", "-static", "-s", "-o", out, "testdata/clocks.c").CombinedOutput(); err != nil {
+		t.Fatalf("build the program that reads clocks: %v\n%s", err, b)
+	}
+	files["clocks"], files["clocks.initrd"] = out, hvtest.PackInitrd(t, stage)
 }
 
 // addStorage adds QEMU's storage daemon with its libraries, and an image for it.
