@@ -178,17 +178,13 @@ func (d *Domain) AppendBuffers(bufs [][]byte, pieces []Piece, write bool) ([][]b
 		at := gfn<<guestmem.PageShift + uint64(p.Off)
 		if at != gpa+n {
 			if bufs, err = d.cfg.Memory.AppendBuffers(bufs, gpa, n); err != nil {
-				return bufs, fmt.Errorf("use a grant: %w", err)
+				return bufs, err
 			}
 			gpa, n = at, 0
 		}
 		n += uint64(p.N)
 	}
-	bufs, err := d.cfg.Memory.AppendBuffers(bufs, gpa, n)
-	if err != nil {
-		return bufs, fmt.Errorf("use a grant: %w", err)
-	}
-	return bufs, nil
+	return d.cfg.Memory.AppendBuffers(bufs, gpa, n)
 }
 
 // grantLocked is the frame behind a grant, as the guest's table says.

@@ -690,7 +690,7 @@ func TestGrantedPieces(t *testing.T) {
 		{[]Piece{whole(2), whole(1), whole(1)}, true, []int{4096, 4096, 4096}, []byte{8, 0, 0}},
 		{[]Piece{whole(2), whole(3)}, true, []int{4096, 4096}, []byte{8, 24}},
 		{[]Piece{{1, 512, 3584}, {2, 0, 512}, {2, 1024, 512}}, true, []int{4096, 512}, []byte{1, 10}},
-		{[]Piece{{1, 512, 512}}, true, []int{512}, []byte{1}},
+		{[]Piece{{1, 512, 512}, {1, 1024, 512}, {2, 0, 0}}, true, []int{1024}, []byte{1}},
 		{[]Piece{{1, 512, 4096}}, true, nil, nil},
 		{[]Piece{{1, 65535, 65535}}, true, nil, nil},
 		{[]Piece{whole(1), whole(6)}, false, nil, nil},
@@ -1094,7 +1094,12 @@ func FuzzHypercalls(f *testing.F) {
 				l.SetBlocked(vcpu, true)
 				l.SetBlocked(vcpu, false)
 			}
-			_, _ = l.Grant(uint32(r.IntN(1024)), r.IntN(2) == 0)
+			ref, write := uint32(r.IntN(1024)), r.IntN(2) == 0
+			_, _ = l.Grant(ref, write)
+			pieces := []Piece{{ref, uint16(r.IntN(5000)), uint16(r.IntN(5000))}, {ref + 1, 0, 4096}}
+			if bufs, err := l.AppendBuffers(nil, pieces, write); err == nil && len(slices.Concat(bufs...)) != int(pieces[0].N)+4096 {
+				t.Fatalf("%v are %d bytes", pieces, len(slices.Concat(bufs...)))
+			}
 			l.advance(uint64(r.IntN(1000)))
 		}
 		if len(l.ports) > 4096 || len(l.grants) > maxGrantFrames {

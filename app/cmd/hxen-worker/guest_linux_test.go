@@ -74,7 +74,7 @@ func TestGuestTime(t *testing.T) {
 		t.Errorf("the guest's date is %v, where it was started at %v and it is %v now", guest, began, host)
 	}
 	c := &guestClock{t: t, l: l}
-	c.behind = c.offset(50)
+	c.behind = c.offset()
 	t.Logf("its date is %v behind after a start of %v", c.behind, time.Since(began))
 	checkSleep(t, l)
 	c.checkPause()
@@ -160,12 +160,12 @@ func guestTime(t *testing.T, l *hvtest.Live) (guest, host time.Time) {
 	return time.Unix(sec, usec*1000), host
 }
 
-// offset is the least delay of n dates that the guest tells, which come late and
-// never early: as small at the end as at the beginning.
-func (c *guestClock) offset(n int) time.Duration {
+// offset is the least delay of many dates that the guest tells, which come late and
+// never early.
+func (c *guestClock) offset() time.Duration {
 	c.t.Helper()
 	least := time.Hour
-	for range n {
+	for range 50 {
 		guest, host := guestTime(c.t, c.l)
 		least = min(least, host.Sub(guest))
 	}
